@@ -1,0 +1,2 @@
+-- Drops the usage ledger with every row in it. A host that owned the table before never runs this.
+DROP TABLE microdollar_usage;

@@ -1,0 +1,22 @@
+//! A/B tests of preview LLM checkpoints behind a gateway, on PostgreSQL, with every query checked by the
+//! compiler.
+//!
+//! - [`tables`] says what is stored, [`operations`] what a service does, [`values`] what both are made of.
+//! - [`bucketing`] is the pure function that assigns users to variants.
+//! - [`Pool`], [`connection`] and [`migrations`] lead to a database with the schema.
+//!
+//! Every query takes `&mut AsyncPgConnection` first, so that it joins a transaction of the caller's.
+
+pub mod bucketing;
+pub mod connection;
+pub mod error;
+pub mod migrations;
+pub mod operations;
+pub mod pool;
+#[expect(missing_docs, reason = "generated: the database's comments document tables and columns")]
+pub mod schema;
+pub mod tables;
+pub mod values;
+
+pub use error::{Error, Result};
+pub use pool::Pool;

@@ -1,0 +1,65 @@
+//! The schema's migrations, embedded, for a service that applies them itself.
+//!
+//! `diesel migration run` applies the same ones from the repository.
+
+mod history;
+
+use diesel::migration::MigrationSource;
+use diesel::pg::Pg;
+use diesel_async::AsyncPgConnection;
+use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use std::time::Duration;
+
+use crate::connection::ConnectOptions;
+use crate::error::{Error, Result};
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!();
+
+/// Applies the migrations that `url`'s database lacks, and returns their names.
+///
+/// Services that start at once wait for each other: one applies them, the others find nothing to do. The
+/// connection must reach the server itself, since the lock belongs to the session: a pooler that shares
+/// sessions between transactions won't do.
+///
+/// # Errors
+///
+/// [`Error::Migration`] says which migration failed and why; those before it stay applied. Or what
+/// [`connect`](crate::connection::connect) says.
+pub async fn run(url: &str) -> Result<Vec<String>> {
+    let mut conn = connect(url).await?;
+    history::lock(&mut conn).await?;
+    // Diesel's migrations run on synchronous connections.
+    let applied = tokio::task::spawn_blocking(move || {
+        let mut conn = AsyncConnectionWrapper::<AsyncPgConnection>::from(conn);
+        let applied = conn.run_pending_migrations(MIGRATIONS)?;
+        Ok(applied.iter().map(ToString::to_string).collect())
+    });
+    applied.await.map_err(|error| Error::Migration(error.to_string()))?.map_err(
+        |error: Box<dyn std::error::Error + Send + Sync>| Error::Migration(error.to_string()),
+    )
+}
+
+/// The versions of the migrations that `url`'s database lacks, in order. Nothing is applied or written.
+///
+/// # Errors
+///
+/// What [`connect`](crate::connection::connect) says.
+pub async fn pending(url: &str) -> Result<Vec<String>> {
+    let conn = &mut connect(url).await?;
+    let applied = history::applied(conn).await?;
+    let migrations = MigrationSource::<Pg>::migrations(&MIGRATIONS)
+        .map_err(|error| Error::Migration(error.to_string()))?;
+    let mut pending: Vec<_> = migrations
+        .iter()
+        .filter(|migration| !applied.contains(&migration.name().version().to_string()))
+        .map(|migration| migration.name().to_string())
+        .collect();
+    pending.sort_unstable();
+    Ok(pending)
+}
+
+/// Connects without a statement timeout: waiting for another service's run may take long.
+async fn connect(url: &str) -> Result<AsyncPgConnection> {
+    Ok(ConnectOptions::parse(url)?.statement_timeout(Duration::ZERO).connect().await?)
+}

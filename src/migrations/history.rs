@@ -1,0 +1,51 @@
+//! What Diesel recorded as applied, and the lock under which more is applied.
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, SqlType, Text};
+use diesel_async::{AsyncConnectionCore, AsyncPgConnection};
+
+use crate::error::Result;
+use crate::tables::Returns;
+
+/// The key of the advisory lock. The number is arbitrary.
+const LOCK: i64 = 0x6d6f_6465_6c65_7870;
+
+diesel::table! {
+    __diesel_schema_migrations (version) {
+        version -> VarChar,
+    }
+}
+
+/// The SQL type of a function that returns nothing.
+#[derive(SqlType)]
+#[diesel(postgres_type(oid = 2278, array_oid = 0))]
+pub struct Void;
+
+#[diesel::declare_sql_function]
+extern "SQL" {
+    /// Waits for the lock, and holds it until the connection ends.
+    fn pg_advisory_lock(key: BigInt) -> Void;
+
+    /// The table of that name, if there is one.
+    #[sql_name = "to_regclass"]
+    fn table_named(name: Text) -> Nullable<Oid>;
+}
+
+fn exists() -> impl Returns<bool> {
+    diesel::select(table_named("__diesel_schema_migrations").is_not_null())
+}
+
+fn versions() -> impl Returns<String> {
+    __diesel_schema_migrations::table.select(__diesel_schema_migrations::version)
+}
+
+/// Waits until no other run of migrations is under way, and keeps others from starting.
+pub(super) async fn lock(conn: &mut AsyncPgConnection) -> Result<()> {
+    conn.execute_returning_count(diesel::select(pg_advisory_lock(LOCK))).await?;
+    Ok(())
+}
+
+/// The versions of the migrations that were applied.
+pub(super) async fn applied(conn: &mut AsyncPgConnection) -> Result<Vec<String>> {
+    if exists().one(conn).await? { versions().load(conn).await } else { Ok(Vec::new()) }
+}

@@ -1,0 +1,65 @@
+//! Joining feedback: which version served the requests that clients speak of.
+
+use chrono::{DateTime, Utc};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel_async::AsyncPgConnection;
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::schema::{
+    model_experiment_request, model_experiment_variant, model_experiment_variant_version,
+};
+use crate::tables::Returns;
+use crate::values::{ExperimentId, Label, UsageId, VariantId, VersionId};
+
+/// What served a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Queryable, Selectable)]
+#[diesel(table_name = model_experiment_request, check_for_backend(Pg))]
+pub struct ServedBy {
+    /// The id that the client gave the request.
+    #[diesel(select_expression = model_experiment_request::client_request_id.assume_not_null())]
+    pub client_request_id: String,
+    /// The request's usage.
+    pub usage_id: UsageId,
+    /// When it was served.
+    pub created_at: DateTime<Utc>,
+    /// The version that served it.
+    pub variant_version_id: VersionId,
+    /// The version's variant.
+    #[diesel(select_expression = model_experiment_variant::id)]
+    pub variant_id: VariantId,
+    /// The variant's label.
+    #[diesel(select_expression = model_experiment_variant::label)]
+    pub label: Label,
+    /// The variant's experiment.
+    #[diesel(select_expression = model_experiment_variant::experiment_id)]
+    pub experiment_id: ExperimentId,
+}
+
+fn by_client_request_ids(ids: &[&str]) -> impl Returns<ServedBy> {
+    model_experiment_request::table
+        .inner_join(
+            model_experiment_variant_version::table.inner_join(model_experiment_variant::table),
+        )
+        .filter(model_experiment_request::client_request_id.eq_any(ids))
+        .order((
+            model_experiment_request::client_request_id,
+            model_experiment_request::created_at,
+            model_experiment_request::usage_id,
+        ))
+        .select(ServedBy::as_select())
+}
+
+/// What served the requests with these client request ids, in the order of the ids and, for an id that a
+/// client repeated, of time. Ids that no request has are left out.
+///
+/// # Errors
+///
+/// Only what the database says.
+pub async fn served_by(
+    conn: &mut AsyncPgConnection,
+    client_request_ids: &[&str],
+) -> Result<Vec<ServedBy>> {
+    by_client_request_ids(client_request_ids).load(conn).await
+}

@@ -1,0 +1,13 @@
+//! What a service does: one file per use case, each with the rules and the transaction it needs.
+//!
+//! Every function takes the connection first, so that it joins a transaction of the caller's; inside one,
+//! an operation's own transaction is a savepoint.
+
+pub mod feedback;
+pub mod lifecycle;
+pub mod overview;
+pub mod publish;
+pub mod record;
+pub mod routing;
+pub mod structure;
+pub mod summary;

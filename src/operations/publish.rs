@@ -1,0 +1,143 @@
+//! Publishing versions: hot-swapping a checkpoint or rotating its key, now or at a set time.
+//!
+//! A version is never changed. Each function inserts another one, which takes over when it is effective;
+//! the variant stays as it is, and with it every user's bucket.
+
+use chrono::{DateTime, Utc};
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+
+use super::structure::refuse_completed;
+use crate::error::{Constraint, Error, Result};
+use crate::tables::versions::{self, Version};
+use crate::tables::{clock, experiments};
+use crate::values::{EncryptedApiKey, InvalidValue, Timestamp, Upstream, VariantId, storable};
+
+/// A version to publish.
+#[derive(Debug, Clone, Copy)]
+pub struct NewVersion<'a> {
+    upstream: &'a Upstream,
+    key: Option<&'a EncryptedApiKey>,
+    created_by: Option<&'a str>,
+}
+
+impl<'a> NewVersion<'a> {
+    /// A version with a key of its own. A variant's first version must have one.
+    pub fn with_key(upstream: &'a Upstream, key: &'a EncryptedApiKey) -> Self {
+        Self { upstream, key: Some(key), created_by: None }
+    }
+
+    /// A version that keeps the key of the one it takes over from.
+    pub fn keeping_key(upstream: &'a Upstream) -> Self {
+        Self { upstream, key: None, created_by: None }
+    }
+
+    /// The host's user who publishes it.
+    #[must_use]
+    pub fn created_by(mut self, user_id: &'a str) -> Self {
+        self.created_by = Some(user_id);
+        self
+    }
+}
+
+/// Publishes a version that is effective at once.
+///
+/// # Errors
+///
+/// - [`Error::KeyMissing`] when it is the first to be effective and has no key;
+/// - [`Error::Completed`], [`Error::VariantNotFound`];
+/// - [`Error::Invalid`] when `created_by` contains a NUL character.
+pub async fn now(
+    conn: &mut AsyncPgConnection,
+    variant: VariantId,
+    new: NewVersion<'_>,
+) -> Result<Version> {
+    check_created_by(new.created_by)?;
+    conn.transaction(async |conn| {
+        let now = lock(conn, variant).await?;
+        insert(conn, variant, new, now).await
+    })
+    .await
+}
+
+/// Publishes a version that is effective from `effective_at` on.
+///
+/// Of versions scheduled for the same instant the one published last is served. A version without a
+/// key keeps the key of the one that is current just before, which may be scheduled too.
+///
+/// # Errors
+///
+/// [`Error::Backdated`] when `effective_at` has passed by the database's clock, and those of [`now`].
+pub async fn at(
+    conn: &mut AsyncPgConnection,
+    variant: VariantId,
+    new: NewVersion<'_>,
+    effective_at: Timestamp,
+) -> Result<Version> {
+    check_created_by(new.created_by)?;
+    let effective_at = *effective_at.as_datetime();
+    conn.transaction(async |conn| {
+        let now = lock(conn, variant).await?;
+        if effective_at < now {
+            return Err(Error::Backdated { variant, effective_at, now });
+        }
+        insert(conn, variant, new, effective_at).await
+    })
+    .await
+}
+
+/// Publishes a copy of the current version with another key, effective at once.
+///
+/// # Errors
+///
+/// - [`Error::NothingToRotate`] when no version is current;
+/// - [`Error::Completed`], [`Error::VariantNotFound`];
+/// - [`Error::Invalid`] when `created_by` contains a NUL character.
+pub async fn rotate_key(
+    conn: &mut AsyncPgConnection,
+    variant: VariantId,
+    key: &EncryptedApiKey,
+    created_by: Option<&str>,
+) -> Result<Version> {
+    check_created_by(created_by)?;
+    conn.transaction(async |conn| {
+        let now = lock(conn, variant).await?;
+        versions::insert_keeping_upstream(conn, variant, key, now, created_by)
+            .await?
+            .ok_or(Error::NothingToRotate(variant))
+    })
+    .await
+}
+
+fn check_created_by(created_by: Option<&str>) -> Result<(), InvalidValue> {
+    storable("created_by", created_by.unwrap_or_default())
+}
+
+/// Locks the variant's experiment, and tells the time thereafter: publishers who race get instants in the
+/// order in which they commit, so that none takes effect before what another already served.
+async fn lock(conn: &mut AsyncPgConnection, variant: VariantId) -> Result<DateTime<Utc>> {
+    refuse_completed(&experiments::lock_of_variant(conn, variant).await?)?;
+    clock(conn).await
+}
+
+async fn insert(
+    conn: &mut AsyncPgConnection,
+    variant: VariantId,
+    new: NewVersion<'_>,
+    effective_at: DateTime<Utc>,
+) -> Result<Version> {
+    let NewVersion { upstream, key, created_by } = new;
+    match key {
+        Some(key) => versions::insert(conn, variant, upstream, key, effective_at, created_by)
+            .await
+            .map_err(|error| match error {
+                // It was deleted while its experiment's lock was waited for.
+                Error::Violated { constraint: Constraint::VersionVariant } => {
+                    Error::VariantNotFound(variant)
+                }
+                error => error,
+            }),
+        None => versions::insert_keeping_key(conn, variant, upstream, effective_at, created_by)
+            .await?
+            .ok_or(Error::KeyMissing(variant)),
+    }
+}

@@ -1,0 +1,124 @@
+//! What an experiment is made of: its details, its variants, their weights and labels.
+//!
+//! Each change locks the experiment first. Variants, weights and the public model id change only while
+//! it is a draft, so that no user's bucket ever moves.
+
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+
+use super::lifecycle::refuse_changed;
+use crate::error::{Constraint, Error, Result};
+use crate::tables::experiments::{self, Experiment, ExperimentChanges};
+use crate::tables::variants::{self, Variant};
+use crate::values::{ExperimentId, Label, Status, VariantId, Weight};
+
+/// Changes an experiment's name or description at any time, its public model id while it is a draft.
+///
+/// # Errors
+///
+/// - [`Error::NotDraft`] when the public model id of more than a draft is to change;
+/// - [`Error::Invalid`] when the name is empty or a text contains a NUL character;
+/// - [`Error::ExperimentNotFound`].
+pub async fn update(
+    conn: &mut AsyncPgConnection,
+    id: ExperimentId,
+    changes: &ExperimentChanges,
+) -> Result<Experiment> {
+    changes.check()?;
+    conn.transaction(async |conn| {
+        let experiment = experiments::lock(conn, id).await?;
+        if changes.moves(&experiment) {
+            refuse_changed(&experiment)?;
+        }
+        experiments::update(conn, id, changes).await
+    })
+    .await
+}
+
+/// Inserts a variant of a draft.
+///
+/// # Errors
+///
+/// [`Error::LabelTaken`], [`Error::NotDraft`], [`Error::ExperimentNotFound`].
+pub async fn insert_variant(
+    conn: &mut AsyncPgConnection,
+    experiment: ExperimentId,
+    label: &Label,
+    weight: Weight,
+) -> Result<Variant> {
+    conn.transaction(async |conn| {
+        refuse_changed(&experiments::lock(conn, experiment).await?)?;
+        variants::insert(conn, experiment, label, weight)
+            .await
+            .map_err(|error| name_label(error, experiment, label))
+    })
+    .await
+}
+
+/// Deletes a variant of a draft, with its versions.
+///
+/// # Errors
+///
+/// [`Error::NotDraft`], [`Error::VariantNotFound`].
+pub async fn delete_variant(conn: &mut AsyncPgConnection, variant: VariantId) -> Result<()> {
+    conn.transaction(async |conn| {
+        refuse_changed(&experiments::lock_of_variant(conn, variant).await?)?;
+        variants::delete(conn, variant).await?.ok_or(Error::VariantNotFound(variant))?;
+        Ok(())
+    })
+    .await
+}
+
+/// Changes the weight of a draft's variant.
+///
+/// # Errors
+///
+/// [`Error::NotDraft`], [`Error::VariantNotFound`].
+pub async fn set_weight(
+    conn: &mut AsyncPgConnection,
+    variant: VariantId,
+    weight: Weight,
+) -> Result<Variant> {
+    conn.transaction(async |conn| {
+        refuse_changed(&experiments::lock_of_variant(conn, variant).await?)?;
+        variants::set_weight(conn, variant, weight).await?.ok_or(Error::VariantNotFound(variant))
+    })
+    .await
+}
+
+/// Changes the label of a variant, until its experiment is completed. No bucket moves.
+///
+/// # Errors
+///
+/// [`Error::LabelTaken`], [`Error::Completed`], [`Error::VariantNotFound`].
+pub async fn rename_variant(
+    conn: &mut AsyncPgConnection,
+    variant: VariantId,
+    label: &Label,
+) -> Result<Variant> {
+    conn.transaction(async |conn| {
+        let experiment = experiments::lock_of_variant(conn, variant).await?;
+        refuse_completed(&experiment)?;
+        variants::set_label(conn, variant, label)
+            .await
+            .map_err(|error| name_label(error, experiment.id, label))?
+            .ok_or(Error::VariantNotFound(variant))
+    })
+    .await
+}
+
+/// Refuses to touch a completed experiment.
+pub(super) fn refuse_completed(experiment: &Experiment) -> Result<()> {
+    match experiment.status {
+        Status::Completed => Err(Error::Completed(experiment.id)),
+        Status::Draft | Status::Active | Status::Paused => Ok(()),
+    }
+}
+
+fn name_label(error: Error, experiment: ExperimentId, label: &Label) -> Error {
+    match error {
+        Error::Violated { constraint: Constraint::VariantLabel } => {
+            Error::LabelTaken { experiment, label: label.clone() }
+        }
+        error => error,
+    }
+}

@@ -1,0 +1,217 @@
+//! Summing up what the versions of an experiment served.
+
+mod bigint_sum;
+
+use chrono::{DateTime, Utc};
+use diesel::dsl::{auto_type, count, count_star};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel_async::AsyncPgConnection;
+use serde::Serialize;
+use std::collections::HashMap;
+use std::ops::Range;
+
+use self::bigint_sum::{Total, total};
+use crate::error::Result;
+use crate::schema::{
+    microdollar_usage, model_experiment_request, model_experiment_variant,
+    model_experiment_variant_version,
+};
+use crate::tables::Returns;
+use crate::values::{AllocationSubject, ExperimentId, Label, VariantId, VersionId};
+
+/// What one version served in a window of time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VersionSummary {
+    /// The version.
+    pub version: VersionId,
+    /// The version's variant.
+    pub variant: VariantId,
+    /// The variant's label.
+    pub label: Label,
+    /// What its requests were bucketed by; `None` when all are summed up together.
+    pub subject: Option<AllocationSubject>,
+    /// How many users it served.
+    pub distinct_users: i64,
+    /// What it served.
+    pub totals: Totals,
+}
+
+/// Sums over requests and their usages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Queryable, Selectable)]
+#[diesel(table_name = microdollar_usage, check_for_backend(Pg))]
+pub struct Totals {
+    /// Requests.
+    #[diesel(select_expression = count_star())]
+    pub requests: i64,
+    /// Requests that the upstream answered with an error.
+    #[diesel(select_expression = count(microdollar_usage::id).aggregate_filter(microdollar_usage::has_error))]
+    pub errors: i64,
+    /// Prompt tokens.
+    #[diesel(select_expression = total(microdollar_usage::input_tokens), deserialize_as = Total)]
+    pub input_tokens: i64,
+    /// Generated tokens.
+    #[diesel(select_expression = total(microdollar_usage::output_tokens), deserialize_as = Total)]
+    pub output_tokens: i64,
+    /// Prompt tokens written to the provider's cache.
+    #[diesel(select_expression = total(microdollar_usage::cache_write_tokens), deserialize_as = Total)]
+    pub cache_write_tokens: i64,
+    /// Prompt tokens read from the provider's cache.
+    #[diesel(select_expression = total(microdollar_usage::cache_hit_tokens), deserialize_as = Total)]
+    pub cache_hit_tokens: i64,
+    /// Cost, in microdollars.
+    #[diesel(select_expression = total(microdollar_usage::cost), deserialize_as = Total)]
+    pub cost: i64,
+}
+
+#[derive(Debug, Queryable, Selectable)]
+#[diesel(table_name = model_experiment_variant, check_for_backend(Pg))]
+struct Group {
+    id: VariantId,
+    label: Label,
+    #[diesel(select_expression = model_experiment_request::variant_version_id)]
+    version: VersionId,
+}
+
+diesel::allow_columns_to_appear_in_same_group_by_clause!(
+    model_experiment_variant::id,
+    model_experiment_variant::label,
+    model_experiment_request::variant_version_id,
+    model_experiment_request::allocation_subject,
+);
+
+/// The requests of `experiment` in the window, with their usages.
+#[auto_type]
+fn served(experiment: ExperimentId, from: DateTime<Utc>, to: DateTime<Utc>) -> _ {
+    model_experiment_request::table
+        .inner_join(
+            model_experiment_variant_version::table.inner_join(model_experiment_variant::table),
+        )
+        .inner_join(microdollar_usage::table)
+        .filter(model_experiment_variant::experiment_id.eq(experiment))
+        .filter(model_experiment_request::created_at.ge(from))
+        .filter(model_experiment_request::created_at.lt(to))
+}
+
+/// The plain sums, apart from the distinct counts: on a distributed database these would make it ship
+/// every row.
+fn sums(experiment: ExperimentId, window: &Range<DateTime<Utc>>) -> impl Returns<(Group, Totals)> {
+    served(experiment, window.start, window.end)
+        .group_by((
+            model_experiment_variant::id,
+            model_experiment_variant::label,
+            model_experiment_request::variant_version_id,
+        ))
+        .order((model_experiment_variant::id, model_experiment_request::variant_version_id))
+        .select((Group::as_select(), Totals::as_select()))
+}
+
+fn sums_by_subject(
+    experiment: ExperimentId,
+    window: &Range<DateTime<Utc>>,
+) -> impl Returns<(Group, AllocationSubject, Totals)> {
+    served(experiment, window.start, window.end)
+        .group_by((
+            model_experiment_variant::id,
+            model_experiment_variant::label,
+            model_experiment_request::variant_version_id,
+            model_experiment_request::allocation_subject,
+        ))
+        .order((
+            model_experiment_variant::id,
+            model_experiment_request::variant_version_id,
+            model_experiment_request::allocation_subject,
+        ))
+        .select((
+            Group::as_select(),
+            model_experiment_request::allocation_subject,
+            Totals::as_select(),
+        ))
+}
+
+fn users(
+    experiment: ExperimentId,
+    window: &Range<DateTime<Utc>>,
+) -> impl Returns<(VersionId, i64)> {
+    served(experiment, window.start, window.end)
+        .group_by(model_experiment_request::variant_version_id)
+        .select((
+            model_experiment_request::variant_version_id,
+            count(microdollar_usage::kilo_user_id).aggregate_distinct(),
+        ))
+}
+
+fn users_by_subject(
+    experiment: ExperimentId,
+    window: &Range<DateTime<Utc>>,
+) -> impl Returns<((VersionId, AllocationSubject), i64)> {
+    served(experiment, window.start, window.end)
+        .group_by((
+            model_experiment_request::variant_version_id,
+            model_experiment_request::allocation_subject,
+        ))
+        .select((
+            (
+                model_experiment_request::variant_version_id,
+                model_experiment_request::allocation_subject,
+            ),
+            count(microdollar_usage::kilo_user_id).aggregate_distinct(),
+        ))
+}
+
+/// What each version of `experiment` served from `window.start` on and before `window.end`, in the order
+/// of the variants' and versions' ids. Versions that served nothing are left out.
+///
+/// Users are counted by a second query: in a window that is still being written to they may
+/// include those of requests that came in between.
+///
+/// # Errors
+///
+/// [`Error::Database`](crate::Error::Database) when a sum exceeds 64 bits.
+pub async fn by_version(
+    conn: &mut AsyncPgConnection,
+    experiment: ExperimentId,
+    window: Range<DateTime<Utc>>,
+) -> Result<Vec<VersionSummary>> {
+    let sums = sums(experiment, &window).load(conn).await?;
+    let users: HashMap<_, _> = users(experiment, &window).load(conn).await?.into_iter().collect();
+    Ok(sums
+        .into_iter()
+        .map(|(group, totals)| {
+            let users = users.get(&group.version).copied().unwrap_or_default();
+            summary(group, None, users, totals)
+        })
+        .collect())
+}
+
+/// The same, apart for each allocation subject: a user may count under several.
+///
+/// # Errors
+///
+/// As [`by_version`].
+pub async fn by_version_and_subject(
+    conn: &mut AsyncPgConnection,
+    experiment: ExperimentId,
+    window: Range<DateTime<Utc>>,
+) -> Result<Vec<VersionSummary>> {
+    let sums = sums_by_subject(experiment, &window).load(conn).await?;
+    let users: HashMap<_, _> =
+        users_by_subject(experiment, &window).load(conn).await?.into_iter().collect();
+    Ok(sums
+        .into_iter()
+        .map(|(group, subject, totals)| {
+            let users = users.get(&(group.version, subject)).copied().unwrap_or_default();
+            summary(group, Some(subject), users, totals)
+        })
+        .collect())
+}
+
+fn summary(
+    group: Group,
+    subject: Option<AllocationSubject>,
+    distinct_users: i64,
+    totals: Totals,
+) -> VersionSummary {
+    let Group { id: variant, label, version } = group;
+    VersionSummary { version, variant, label, subject, distinct_users, totals }
+}

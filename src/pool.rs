@@ -1,0 +1,193 @@
+//! A pool of connections.
+
+use deadpool::Runtime;
+use diesel::IntoSql;
+use diesel::sql_types::Integer;
+use diesel_async::AsyncPgConnection;
+use diesel_async::pooled_connection::deadpool::{Object, Pool as Deadpool};
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+};
+use futures_util::FutureExt;
+use std::fmt;
+use std::time::Duration;
+
+use crate::connection::ConnectOptions;
+use crate::error::{Error, Result};
+use crate::tables::Returns;
+
+/// A connection of a [`Pool`], which goes back when it is dropped.
+pub type PooledConnection = Object<AsyncPgConnection>;
+
+/// A pool of connections. Clones share it.
+///
+/// Checking a connection out costs no round trip. One that was closed, or that a cancelled future left
+/// inside a transaction, is never handed out again.
+///
+/// ```no_run
+/// use model_experiments::{Pool, tables::experiments, values::ExperimentId};
+///
+/// # async fn example(id: ExperimentId) -> model_experiments::Result<()> {
+/// let pool = Pool::builder("postgres://gateway@db.example/app?sslmode=verify-full")
+///     .max_size(8)
+///     .application_name("gateway")
+///     .build()?;
+/// let conn = &mut pool.get().await?;
+/// let experiment = experiments::find(conn, id).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Pool(Deadpool<AsyncPgConnection>);
+
+/// How a [`Pool`] is to be made.
+#[derive(Clone)]
+#[must_use]
+pub struct PoolBuilder {
+    url: String,
+    max_size: usize,
+    wait_timeout: Duration,
+    create_timeout: Duration,
+    recycle_timeout: Duration,
+    statement_timeout: Duration,
+    application_name: String,
+}
+
+impl Pool {
+    /// A pool of connections to `url`.
+    ///
+    /// The URL is PostgreSQL's own. Its `sslmode` is one of `disable`, `prefer` (the default),
+    /// `require`, `verify-ca` and `verify-full`; its `sslrootcert` names a file of PEM certificates to
+    /// trust in place of the system's. As with libpq, `require` with such a file verifies the chain, and a
+    /// Unix socket is never encrypted. The server's certificate must have the host among its subject
+    /// alternative names.
+    pub fn builder(url: impl Into<String>) -> PoolBuilder {
+        PoolBuilder {
+            url: url.into(),
+            max_size: 10,
+            wait_timeout: Duration::from_secs(5),
+            create_timeout: Duration::from_secs(5),
+            recycle_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(30),
+            application_name: env!("CARGO_PKG_NAME").to_owned(),
+        }
+    }
+
+    /// A connection, when one is free.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Transient`] when none comes free in time or the server can't be reached,
+    /// [`Error::Configuration`] when it won't let us in.
+    pub async fn get(&self) -> Result<PooledConnection> {
+        Ok(self.0.get().await?)
+    }
+
+    /// Checks that a connection can be had and that the server answers on it.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get), and [`Error::Transient`] when the connection turns out to be lost.
+    pub async fn health(&self) -> Result<()> {
+        let conn = &mut self.get().await?;
+        let _: i32 = diesel::select(1_i32.into_sql::<Integer>()).one(conn).await?;
+        Ok(())
+    }
+
+    /// How many connections there are, and how many callers wait for one.
+    pub fn status(&self) -> deadpool::Status {
+        self.0.status()
+    }
+
+    /// Closes the pool: no connection is handed out any more, and those in use are closed when they come
+    /// back.
+    pub fn close(&self) {
+        self.0.close();
+    }
+}
+
+impl PoolBuilder {
+    /// The most connections at a time; 10 unless set.
+    pub fn max_size(mut self, max_size: usize) -> Self {
+        self.max_size = max_size;
+        self
+    }
+
+    /// How long a caller waits for a connection to come free; 5 seconds unless set.
+    pub fn wait_timeout(mut self, timeout: Duration) -> Self {
+        self.wait_timeout = timeout;
+        self
+    }
+
+    /// How long making a connection may take; 5 seconds unless set.
+    pub fn create_timeout(mut self, timeout: Duration) -> Self {
+        self.create_timeout = timeout;
+        self
+    }
+
+    /// How long preparing a connection for its next use may take; 5 seconds unless set.
+    pub fn recycle_timeout(mut self, timeout: Duration) -> Self {
+        self.recycle_timeout = timeout;
+        self
+    }
+
+    /// How long one statement may take before the server cancels it; 30 seconds unless set, and without
+    /// end when zero.
+    pub fn statement_timeout(mut self, timeout: Duration) -> Self {
+        self.statement_timeout = timeout;
+        self
+    }
+
+    /// What the server shows the connections as; this crate's name unless set.
+    pub fn application_name(mut self, name: impl Into<String>) -> Self {
+        self.application_name = name.into();
+        self
+    }
+
+    /// Makes the pool. No connection is made yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Configuration`] when the URL or a certificate can't be used.
+    pub fn build(self) -> Result<Pool> {
+        let options = ConnectOptions::parse(&self.url)?
+            .application_name(&self.application_name)
+            .connect_timeout(self.create_timeout)
+            .statement_timeout(self.statement_timeout);
+        let mut config = ManagerConfig::default();
+        // Diesel's transaction manager and the closed socket say without a round trip whether a
+        // connection can be used again.
+        config.recycling_method = RecyclingMethod::Fast;
+        config.custom_setup = Box::new(move |_| {
+            let options = options.clone();
+            async move { options.connect().await }.boxed()
+        });
+        // The manager keeps the URL only to hand it to the setup, which has its own.
+        let manager = AsyncDieselConnectionManager::new_with_config(String::new(), config);
+        Deadpool::builder(manager)
+            .max_size(self.max_size)
+            .wait_timeout(Some(self.wait_timeout))
+            .create_timeout(Some(self.create_timeout))
+            .recycle_timeout(Some(self.recycle_timeout))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map(Pool)
+            .map_err(|error| Error::Configuration(error.to_string()))
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pool").field(&self.status()).finish()
+    }
+}
+
+/// Shows no URL: it may hold a password.
+impl fmt::Debug for PoolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolBuilder")
+            .field("max_size", &self.max_size)
+            .field("application_name", &self.application_name)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,19 @@
+//! What is stored: one file per table, with its rows and the queries that concern it alone.
+//!
+//! Every function takes the connection first, so that it joins a transaction of the caller's.
+
+pub mod experiments;
+pub mod requests;
+pub mod usages;
+pub mod variants;
+pub mod versions;
+
+mod clock;
+mod page;
+mod rows;
+mod status_literal;
+
+pub(crate) use clock::clock;
+pub use page::{Cursor, Page};
+pub(crate) use rows::Returns;
+pub(crate) use status_literal::StatusLiteral;

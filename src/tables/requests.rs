@@ -1,0 +1,142 @@
+//! Requests: which version served each, without a word of its prompt.
+
+use chrono::{DateTime, Utc};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel_async::AsyncPgConnection;
+use serde::Serialize;
+
+use super::Returns;
+use crate::error::Result;
+use crate::schema::model_experiment_request;
+use crate::values::{
+    AllocationSubject, InvalidValue, PromptCapture, RequestBodyRef, SystemPromptRef, UsageId,
+    VersionId, storable,
+};
+
+/// Attributes one served request, 1:1 with its usage, to the exact version that served it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Queryable, Selectable)]
+#[diesel(table_name = model_experiment_request, check_for_backend(Pg))]
+pub struct Request {
+    /// The usage of the request; identifies the request too.
+    pub usage_id: UsageId,
+    /// The version that served the request.
+    pub variant_version_id: VersionId,
+    /// What the request was bucketed by.
+    pub allocation_subject: AllocationSubject,
+    /// The id that the client gave the request; not unique.
+    pub client_request_id: Option<String>,
+    /// Where the system prompt is to be found.
+    pub system_prompt_sha256: SystemPromptRef,
+    /// Where the rest of the request body is to be found.
+    pub request_body_sha256: RequestBodyRef,
+    /// Whether a captured side was cut before it was hashed.
+    pub was_truncated: bool,
+    /// When the request was served; equal to its usage's `created_at`.
+    pub created_at: DateTime<Utc>,
+}
+
+/// A request to record with its usage. It has no id or instant of its own: both are the usage's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRequest {
+    pub(crate) variant_version_id: VersionId,
+    pub(crate) allocation_subject: AllocationSubject,
+    pub(crate) client_request_id: Option<String>,
+    pub(crate) system_prompt_sha256: SystemPromptRef,
+    pub(crate) request_body_sha256: RequestBodyRef,
+    pub(crate) was_truncated: bool,
+}
+
+impl NewRequest {
+    /// A request that `version` served, bucketed by `subject`. Until a prompt is given, both sides of it
+    /// count as failed to be captured.
+    pub fn new(version: VersionId, subject: AllocationSubject) -> Self {
+        Self {
+            variant_version_id: version,
+            allocation_subject: subject,
+            client_request_id: None,
+            system_prompt_sha256: SystemPromptRef::Failed,
+            request_body_sha256: RequestBodyRef::Failed,
+            was_truncated: false,
+        }
+    }
+
+    /// The id that the client gave the request.
+    #[must_use]
+    pub fn client_request_id(mut self, id: impl Into<String>) -> Self {
+        self.client_request_id = Some(id.into());
+        self
+    }
+
+    /// The prompt, captured and stored under its hashes.
+    #[must_use]
+    pub fn prompt(mut self, capture: &PromptCapture<'_>) -> Self {
+        self.system_prompt_sha256 = capture.system_prompt_ref();
+        self.request_body_sha256 = capture.request_body_ref();
+        self.was_truncated = capture.was_truncated();
+        self
+    }
+
+    /// References to a prompt of which a side couldn't be captured or stored.
+    #[must_use]
+    pub fn prompt_refs(
+        mut self,
+        system_prompt: SystemPromptRef,
+        request_body: RequestBodyRef,
+    ) -> Self {
+        self.system_prompt_sha256 = system_prompt;
+        self.request_body_sha256 = request_body;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<(), InvalidValue> {
+        storable("client_request_id", self.client_request_id.as_deref().unwrap_or_default())
+    }
+
+    /// The columns in which `stored`, a row with the same usage id, differs.
+    pub(crate) fn differences(&self, stored: &Request) -> Vec<&'static str> {
+        [
+            ("variant_version_id", self.variant_version_id == stored.variant_version_id),
+            ("allocation_subject", self.allocation_subject == stored.allocation_subject),
+            ("client_request_id", self.client_request_id == stored.client_request_id),
+            ("system_prompt_sha256", self.system_prompt_sha256 == stored.system_prompt_sha256),
+            ("request_body_sha256", self.request_body_sha256 == stored.request_body_sha256),
+            ("was_truncated", self.was_truncated == stored.was_truncated),
+        ]
+        .into_iter()
+        .filter_map(|(column, is_same)| (!is_same).then_some(column))
+        .collect()
+    }
+}
+
+fn by_usage_id(id: UsageId) -> impl Returns<Request> {
+    model_experiment_request::table.find(id).select(Request::as_select())
+}
+
+fn by_client_request_id(id: &str) -> impl Returns<Request> {
+    model_experiment_request::table
+        .filter(model_experiment_request::client_request_id.eq(id))
+        .order((model_experiment_request::created_at, model_experiment_request::usage_id))
+        .select(Request::as_select())
+}
+
+/// The request of the usage `id`, if there is one.
+///
+/// # Errors
+///
+/// Only what the database says.
+pub async fn find(conn: &mut AsyncPgConnection, id: UsageId) -> Result<Option<Request>> {
+    by_usage_id(id).first(conn).await
+}
+
+/// The requests that clients gave the id `client_request_id`, oldest first: clients may repeat one.
+///
+/// # Errors
+///
+/// Only what the database says.
+pub async fn list_by_client_request_id(
+    conn: &mut AsyncPgConnection,
+    client_request_id: &str,
+) -> Result<Vec<Request>> {
+    by_client_request_id(client_request_id).load(conn).await
+}

@@ -1,0 +1,97 @@
+//! Running a query: the rows it returns, and which value of which row can't be read.
+
+use diesel::deserialize::{FromSql, FromSqlRow};
+use diesel::expression::QueryMetadata;
+use diesel::pg::Pg;
+use diesel::query_builder::{Query, QueryFragment, QueryId};
+use diesel::query_dsl::CompatibleType;
+use diesel::result::Error as DieselError;
+use diesel::row::{Field, Row};
+use diesel_async::{AsyncConnectionCore, AsyncPgConnection};
+use futures_util::TryStreamExt;
+use uuid::Uuid;
+
+use crate::error::{Result, UnreadableValue, unreadable_column};
+
+/// The columns whose values are checked when they are read: with their table, and the name of its id.
+const CHECKED: [(&str, &str, &str); 9] = [
+    ("public_model_id", "model_experiment", "id"),
+    ("status", "model_experiment", "id"),
+    ("label", "model_experiment_variant", "id"),
+    ("weight", "model_experiment_variant", "id"),
+    ("upstream", "model_experiment_variant_version", "id"),
+    ("encrypted_api_key", "model_experiment_variant_version", "id"),
+    ("allocation_subject", "model_experiment_request", "usage_id"),
+    ("system_prompt_sha256", "model_experiment_request", "usage_id"),
+    ("request_body_sha256", "model_experiment_request", "usage_id"),
+];
+
+/// A query whose rows are `R`s.
+///
+/// In place of `diesel_async::RunQueryDsl`, whose error for a value that can't be read knows neither its
+/// table nor its row. The id of a row is selected before its checked columns.
+pub(crate) trait Returns<R>: QueryFragment<Pg> + QueryId + Send + Sized {
+    /// All rows.
+    fn load(self, conn: &mut AsyncPgConnection) -> impl Future<Output = Result<Vec<R>>> + Send;
+
+    /// The first row, if there is one.
+    fn first(self, conn: &mut AsyncPgConnection) -> impl Future<Output = Result<Option<R>>> + Send;
+
+    /// The row of an insertion, or of an update of a locked row.
+    fn one(self, conn: &mut AsyncPgConnection) -> impl Future<Output = Result<R>> + Send;
+}
+
+impl<Q, R, ST> Returns<R> for Q
+where
+    Q: Query + QueryFragment<Pg> + QueryId + Send,
+    Q::SqlType: CompatibleType<R, Pg, SqlType = ST>,
+    Pg: QueryMetadata<Q::SqlType>,
+    R: FromSqlRow<ST, Pg> + Send,
+{
+    async fn load(self, conn: &mut AsyncPgConnection) -> Result<Vec<R>> {
+        let rows = AsyncConnectionCore::load(conn, self).await?;
+        let rows =
+            rows.and_then(async |row| R::build_from_row(&row).map_err(|error| locate(&row, error)));
+        Ok(rows.try_collect().await?)
+    }
+
+    async fn first(self, conn: &mut AsyncPgConnection) -> Result<Option<R>> {
+        Ok(self.load(conn).await?.into_iter().next())
+    }
+
+    async fn one(self, conn: &mut AsyncPgConnection) -> Result<R> {
+        Ok(self.first(conn).await?.ok_or(DieselError::NotFound)?)
+    }
+}
+
+fn locate<'a>(
+    row: &impl Row<'a, Pg>,
+    error: Box<dyn std::error::Error + Send + Sync>,
+) -> DieselError {
+    let located = unreadable_column(&*error).and_then(|(column, reason)| {
+        let (_, table, id) = CHECKED.into_iter().find(|(checked, ..)| *checked == column)?;
+        let row = id_before(row, column, id)?;
+        Some(UnreadableValue { table, column: column.to_owned(), row, reason })
+    });
+    DieselError::DeserializationError(match located {
+        Some(unreadable) => Box::new(unreadable),
+        None => error,
+    })
+}
+
+/// The id that stands nearest before `column`, since a row may be joined of several tables' columns.
+fn id_before<'a>(row: &impl Row<'a, Pg>, column: &str, id: &str) -> Option<Uuid> {
+    let mut found = None;
+    for index in 0..row.field_count() {
+        let field = row.get(index)?;
+        if field.field_name() == Some(column) {
+            break;
+        }
+        if field.field_name() == Some(id) {
+            found =
+                <Uuid as FromSql<diesel::sql_types::Uuid, Pg>>::from_nullable_sql(field.value())
+                    .ok();
+        }
+    }
+    found
+}

@@ -1,0 +1,288 @@
+//! Versions: the immutable upstream configurations of a variant, of which one is current at an instant.
+//!
+//! The encrypted key is written here and read by routing alone.
+
+use chrono::{DateTime, Utc};
+use diesel::dsl::{auto_type, now};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::sql_types::{Jsonb, Nullable, Record, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::AsyncPgConnection;
+use serde::Serialize;
+
+use super::variants::Variant;
+use super::{Cursor, Page, Returns};
+use crate::error::Result;
+use crate::schema::{model_experiment_variant, model_experiment_variant_version};
+use crate::values::{EncryptedApiKey, ExperimentId, Upstream, VariantId, VersionId};
+
+/// The immutable upstream configuration that a variant serves from an instant on.
+#[derive(Debug, Clone, PartialEq, Serialize, Queryable, Selectable)]
+#[diesel(table_name = model_experiment_variant_version, check_for_backend(Pg))]
+pub struct Version {
+    /// Identifies the version.
+    pub id: VersionId,
+    /// The variant that serves the version.
+    pub variant_id: VariantId,
+    /// Where and how the checkpoint is called.
+    pub upstream: Upstream,
+    /// From when on the version is served, until a later one is effective.
+    pub effective_at: DateTime<Utc>,
+    /// The host's user who published the version.
+    pub created_by: Option<String>,
+    /// When the version was published.
+    pub created_at: DateTime<Utc>,
+}
+
+impl Version {
+    /// Where the version stands in its variant's [`history`].
+    pub fn cursor(&self) -> Cursor<VersionId> {
+        Cursor { at: self.effective_at, id: self.id }
+    }
+}
+
+// Versions beside the one that a query is about.
+diesel::alias!(
+    pub(crate) const NEWEST: Alias<Newest> = model_experiment_variant_version as newest
+);
+
+/// The versions of the variant that a query is about, newest first.
+///
+/// Correlated on the variant's id, so that the current one is found by one descent of the index,
+/// however many older ones there are.
+#[auto_type]
+fn newest_of_variant() -> _ {
+    NEWEST
+        .filter(
+            NEWEST
+                .field(model_experiment_variant_version::variant_id)
+                .eq(model_experiment_variant::id),
+        )
+        .order((
+            NEWEST.field(model_experiment_variant_version::effective_at).desc(),
+            NEWEST.field(model_experiment_variant_version::id).desc(),
+        ))
+        .limit(1_i64)
+}
+
+/// The id of the version that is current at `at`, in a query over variants.
+#[auto_type]
+pub(crate) fn current_id_at(at: DateTime<Utc>) -> _ {
+    newest_of_variant()
+        .filter(NEWEST.field(model_experiment_variant_version::effective_at).le(at))
+        .select(NEWEST.field(model_experiment_variant_version::id))
+        .single_value()
+}
+
+/// The id of the version that is current by the database's clock, in a query over variants.
+#[auto_type]
+pub(crate) fn current_id_now() -> _ {
+    newest_of_variant()
+        .filter(NEWEST.field(model_experiment_variant_version::effective_at).le(now))
+        .select(NEWEST.field(model_experiment_variant_version::id))
+        .single_value()
+}
+
+/// The version that is current at `at`, of all columns.
+#[auto_type]
+fn current_at(variant: VariantId, at: DateTime<Utc>) -> _ {
+    model_experiment_variant_version::table
+        .filter(model_experiment_variant_version::variant_id.eq(variant))
+        .filter(model_experiment_variant_version::effective_at.le(at))
+        .order((
+            model_experiment_variant_version::effective_at.desc(),
+            model_experiment_variant_version::id.desc(),
+        ))
+        .limit(1_i64)
+}
+
+fn current(variant: VariantId, at: DateTime<Utc>) -> impl Returns<Version> {
+    current_at(variant, at).select(Version::as_select())
+}
+
+fn current_of_all(
+    experiment: ExperimentId,
+    at: DateTime<Utc>,
+) -> impl Returns<(Variant, Option<Version>)> {
+    model_experiment_variant::table
+        .left_join(
+            model_experiment_variant_version::table
+                .on(model_experiment_variant_version::id.nullable().eq(current_id_at(at))),
+        )
+        .filter(model_experiment_variant::experiment_id.eq(experiment))
+        .order(model_experiment_variant::id)
+        .select((Variant::as_select(), Option::<Version>::as_select()))
+}
+
+fn newest_first(variant: VariantId, page: Page<VersionId>) -> impl Returns<Version> {
+    let mut query = model_experiment_variant_version::table
+        .filter(model_experiment_variant_version::variant_id.eq(variant))
+        .select(Version::as_select())
+        .into_boxed();
+    if let Some(Cursor { at, id }) = page.after {
+        query = query.filter(
+            (model_experiment_variant_version::effective_at, model_experiment_variant_version::id)
+                .into_sql::<Record<(Timestamptz, SqlUuid)>>()
+                .lt((at, id)),
+        );
+    }
+    query
+        .order((
+            model_experiment_variant_version::effective_at.desc(),
+            model_experiment_variant_version::id.desc(),
+        ))
+        .limit(page.limit.into())
+}
+
+fn insertion<'a>(
+    variant: VariantId,
+    upstream: &'a Upstream,
+    key: &'a EncryptedApiKey,
+    effective_at: DateTime<Utc>,
+    created_by: Option<&'a str>,
+) -> impl Returns<Version> {
+    diesel::insert_into(model_experiment_variant_version::table)
+        .values((
+            model_experiment_variant_version::id.eq(VersionId::new()),
+            model_experiment_variant_version::variant_id.eq(variant),
+            model_experiment_variant_version::upstream.eq(upstream),
+            model_experiment_variant_version::encrypted_api_key.eq(key),
+            model_experiment_variant_version::effective_at.eq(effective_at),
+            model_experiment_variant_version::created_by
+                .eq(created_by.into_sql::<Nullable<Text>>()),
+        ))
+        .returning(Version::as_returning())
+}
+
+/// A copy of the version that is current at `effective_at`, with its key and another upstream.
+fn copy_with_upstream<'a>(
+    variant: VariantId,
+    upstream: &'a Upstream,
+    effective_at: DateTime<Utc>,
+    created_by: Option<&'a str>,
+) -> impl Returns<Version> {
+    current_at(variant, effective_at)
+        .select((
+            VersionId::new().into_sql::<SqlUuid>(),
+            model_experiment_variant_version::variant_id,
+            upstream.into_sql::<Jsonb>(),
+            model_experiment_variant_version::encrypted_api_key,
+            effective_at.into_sql::<Timestamptz>(),
+            created_by.into_sql::<Nullable<Text>>(),
+        ))
+        .insert_into(model_experiment_variant_version::table)
+        .into_columns(INSERTED)
+        .returning(Version::as_returning())
+}
+
+/// A copy of the version that is current at `effective_at`, with its upstream and another key.
+fn copy_with_key<'a>(
+    variant: VariantId,
+    key: &'a EncryptedApiKey,
+    effective_at: DateTime<Utc>,
+    created_by: Option<&'a str>,
+) -> impl Returns<Version> {
+    current_at(variant, effective_at)
+        .select((
+            VersionId::new().into_sql::<SqlUuid>(),
+            model_experiment_variant_version::variant_id,
+            model_experiment_variant_version::upstream,
+            key.into_sql::<Jsonb>(),
+            effective_at.into_sql::<Timestamptz>(),
+            created_by.into_sql::<Nullable<Text>>(),
+        ))
+        .insert_into(model_experiment_variant_version::table)
+        .into_columns(INSERTED)
+        .returning(Version::as_returning())
+}
+
+/// The columns that a copy writes, in the order of its selection.
+const INSERTED: (
+    model_experiment_variant_version::id,
+    model_experiment_variant_version::variant_id,
+    model_experiment_variant_version::upstream,
+    model_experiment_variant_version::encrypted_api_key,
+    model_experiment_variant_version::effective_at,
+    model_experiment_variant_version::created_by,
+) = (
+    model_experiment_variant_version::id,
+    model_experiment_variant_version::variant_id,
+    model_experiment_variant_version::upstream,
+    model_experiment_variant_version::encrypted_api_key,
+    model_experiment_variant_version::effective_at,
+    model_experiment_variant_version::created_by,
+);
+
+/// The version of `variant` that is current at `at`, if one is effective by then.
+///
+/// # Errors
+///
+/// Only what the database says.
+pub async fn find_current(
+    conn: &mut AsyncPgConnection,
+    variant: VariantId,
+    at: DateTime<Utc>,
+) -> Result<Option<Version>> {
+    current(variant, at).first(conn).await
+}
+
+/// Every variant of `experiment` with the version that is current at `at`, in the order of the
+/// variants' ids. The cost doesn't grow with the number of old versions.
+///
+/// # Errors
+///
+/// Only what the database says.
+pub async fn list_current(
+    conn: &mut AsyncPgConnection,
+    experiment: ExperimentId,
+    at: DateTime<Utc>,
+) -> Result<Vec<(Variant, Option<Version>)>> {
+    current_of_all(experiment, at).load(conn).await
+}
+
+/// The versions of `variant`, scheduled ones too, newest first.
+///
+/// # Errors
+///
+/// Only what the database says.
+pub async fn history(
+    conn: &mut AsyncPgConnection,
+    variant: VariantId,
+    page: Page<VersionId>,
+) -> Result<Vec<Version>> {
+    newest_first(variant, page).load(conn).await
+}
+
+/// Inserts a version of a locked experiment's variant.
+pub(crate) async fn insert(
+    conn: &mut AsyncPgConnection,
+    variant: VariantId,
+    upstream: &Upstream,
+    key: &EncryptedApiKey,
+    effective_at: DateTime<Utc>,
+    created_by: Option<&str>,
+) -> Result<Version> {
+    insertion(variant, upstream, key, effective_at, created_by).one(conn).await
+}
+
+/// Inserts a version with the key of the one that it takes over from, if there is one.
+pub(crate) async fn insert_keeping_key(
+    conn: &mut AsyncPgConnection,
+    variant: VariantId,
+    upstream: &Upstream,
+    effective_at: DateTime<Utc>,
+    created_by: Option<&str>,
+) -> Result<Option<Version>> {
+    copy_with_upstream(variant, upstream, effective_at, created_by).first(conn).await
+}
+
+/// Inserts a version with the upstream of the one that it takes over from, if there is one.
+pub(crate) async fn insert_keeping_upstream(
+    conn: &mut AsyncPgConnection,
+    variant: VariantId,
+    key: &EncryptedApiKey,
+    effective_at: DateTime<Utc>,
+    created_by: Option<&str>,
+) -> Result<Option<Version>> {
+    copy_with_key(variant, key, effective_at, created_by).first(conn).await
+}

@@ -1,0 +1,51 @@
+//! What a request was bucketed by.
+
+use diesel::deserialize::FromSqlRow;
+use diesel::expression::AsExpression;
+use std::{fmt, str::FromStr};
+
+use super::{InvalidValue, stored_as_text};
+
+/// What a request was bucketed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, AsExpression, FromSqlRow)]
+#[diesel(sql_type = diesel::sql_types::Text)]
+pub enum AllocationSubject {
+    /// The user's id.
+    User,
+    /// The machine's id, of a client that isn't signed in.
+    Machine,
+    /// The client's IP address, when nothing else is known.
+    Ip,
+}
+
+impl AllocationSubject {
+    /// Every subject, in the order of precedence.
+    pub const ALL: [Self; 3] = [Self::User, Self::Machine, Self::Ip];
+
+    /// The subject as it is stored and as it stands in the bucketing seed.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Machine => "machine",
+            Self::Ip => "ip",
+        }
+    }
+}
+
+impl fmt::Display for AllocationSubject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for AllocationSubject {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        Self::ALL.into_iter().find(|subject| subject.as_str() == text).ok_or_else(|| {
+            InvalidValue::new("allocation subject", "must be one of user, machine, ip")
+        })
+    }
+}
+
+stored_as_text!(AllocationSubject);

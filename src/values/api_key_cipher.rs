@@ -1,0 +1,133 @@
+//! Encrypting and decrypting upstream API keys.
+
+use aes_gcm::aead::{AeadInOut, Generate, KeyInit, Nonce, Tag};
+use aes_gcm::{Aes256Gcm, Key};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret, SecretString};
+use std::fmt;
+
+use super::{EncryptedApiKey, InvalidValue};
+
+/// Encrypts API keys with AES-256-GCM under a primary key, and decrypts what was encrypted under it or a
+/// previous one.
+///
+/// There is no associated data. Each encryption draws a random 12-byte nonce, so a master key is
+/// good for 2³² API keys (NIST SP 800-38D, 8.3).
+///
+/// ```
+/// use model_experiments::values::ApiKeyCipher;
+/// use secrecy::{ExposeSecret, SecretString};
+///
+/// let master = SecretString::from("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=");
+/// let cipher = ApiKeyCipher::new(&master)?;
+/// let encrypted = cipher.encrypt(&SecretString::from("sk-partner"))?;
+/// assert_eq!(cipher.decrypt(&encrypted)?.expose_secret(), "sk-partner");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct ApiKeyCipher {
+    primary: Aes256Gcm,
+    previous: Vec<Aes256Gcm>,
+}
+
+/// Why an API key couldn't be encrypted or decrypted. Says nothing of the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CipherError {
+    /// The API key to encrypt is empty.
+    #[error("an API key must not be empty")]
+    EmptyApiKey,
+    /// The system gave no random nonce.
+    #[error("the system's random number generator failed")]
+    NoRandomness,
+    /// The API key is too long for AES-GCM.
+    #[error("the API key is too long to encrypt")]
+    TooLong,
+    /// Neither the primary key nor a previous one decrypts it: it was encrypted under another
+    /// key, or was altered.
+    #[error(
+        "no key of this cipher decrypts the API key; add the master key it was encrypted under"
+    )]
+    WrongKey,
+    /// It decrypts, but not to UTF-8 text.
+    #[error("the decrypted API key is not UTF-8 text")]
+    NotText,
+}
+
+impl ApiKeyCipher {
+    /// A cipher that encrypts and decrypts with `primary`, the base64 of 32 bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidValue`] when `primary` isn't that.
+    pub fn new(primary: &SecretString) -> Result<Self, InvalidValue> {
+        Ok(Self { primary: master_key(primary)?, previous: Vec::new() })
+    }
+
+    /// The same cipher, which also decrypts what was encrypted under `previous`, the base64 of
+    /// 32 bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidValue`] when `previous` isn't that.
+    pub fn with_previous(mut self, previous: &SecretString) -> Result<Self, InvalidValue> {
+        self.previous.push(master_key(previous)?);
+        Ok(self)
+    }
+
+    /// Encrypts `api_key` under the primary key.
+    ///
+    /// # Errors
+    ///
+    /// [`CipherError`] when it is empty or too long, or the system has no randomness.
+    pub fn encrypt(&self, api_key: &SecretString) -> Result<EncryptedApiKey, CipherError> {
+        let plaintext = api_key.expose_secret().as_bytes();
+        if plaintext.is_empty() {
+            return Err(CipherError::EmptyApiKey);
+        }
+        let nonce = Nonce::<Aes256Gcm>::try_generate().map_err(|_| CipherError::NoRandomness)?;
+        let mut buffer = Zeroizing::new(plaintext.to_vec());
+        let tag = self
+            .primary
+            .encrypt_inout_detached(&nonce, &[], buffer.as_mut_slice().into())
+            .map_err(|_| CipherError::TooLong)?;
+        Ok(EncryptedApiKey { nonce: nonce.into(), ciphertext: buffer.to_vec(), tag: tag.into() })
+    }
+
+    /// Decrypts `api_key` with the primary key, else with the previous ones.
+    ///
+    /// # Errors
+    ///
+    /// [`CipherError`] when no key fits, it was altered, or isn't text.
+    pub fn decrypt(&self, api_key: &EncryptedApiKey) -> Result<SecretString, CipherError> {
+        let plaintext = std::iter::once(&self.primary)
+            .chain(&self.previous)
+            .find_map(|key| decrypt_with(key, api_key))
+            .ok_or(CipherError::WrongKey)?;
+        let text = std::str::from_utf8(&plaintext).map_err(|_| CipherError::NotText)?;
+        Ok(SecretString::from(text))
+    }
+}
+
+fn decrypt_with(key: &Aes256Gcm, api_key: &EncryptedApiKey) -> Option<Zeroizing<Vec<u8>>> {
+    let nonce = Nonce::<Aes256Gcm>::from(api_key.nonce);
+    let tag = Tag::<Aes256Gcm>::from(api_key.tag);
+    let mut buffer = Zeroizing::new(api_key.ciphertext.clone());
+    key.decrypt_inout_detached(&nonce, &[], buffer.as_mut_slice().into(), &tag).ok()?;
+    Some(buffer)
+}
+
+fn master_key(base64: &SecretString) -> Result<Aes256Gcm, InvalidValue> {
+    let invalid = || InvalidValue::new("master key", "must be the base64 of 32 bytes");
+    let bytes = Zeroizing::new(STANDARD.decode(base64.expose_secret()).map_err(|_| invalid())?);
+    let key: &Key<Aes256Gcm> = bytes.as_slice().try_into().map_err(|_| invalid())?;
+    Ok(Aes256Gcm::new(key))
+}
+
+impl fmt::Debug for ApiKeyCipher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ApiKeyCipher([redacted], {} previous)", self.previous.len())
+    }
+}

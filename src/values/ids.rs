@@ -1,0 +1,116 @@
+//! Ids as distinct types, so that one can't stand where another belongs.
+
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::expression::AsExpression;
+use diesel::pg::{Pg, PgValue};
+use diesel::serialize::{self, Output, ToSql};
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+use uuid::Uuid;
+
+use super::InvalidValue;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $field:literal) => {
+        $(#[$doc])*
+        #[derive(
+            Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+            AsExpression, FromSqlRow,
+        )]
+        #[diesel(sql_type = diesel::sql_types::Uuid)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// The id as a plain UUID.
+            pub const fn as_uuid(&self) -> &Uuid {
+                &self.0
+            }
+        }
+
+        impl From<Uuid> for $name {
+            fn from(id: Uuid) -> Self {
+                Self(id)
+            }
+        }
+
+        impl From<$name> for Uuid {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidValue;
+
+            fn from_str(text: &str) -> Result<Self, InvalidValue> {
+                text.parse()
+                    .map(Self)
+                    .map_err(|_| InvalidValue::new($field, "must be a UUID"))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0.hyphenated())
+            }
+        }
+
+        impl ToSql<diesel::sql_types::Uuid, Pg> for $name {
+            fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+                ToSql::<diesel::sql_types::Uuid, Pg>::to_sql(&self.0, out)
+            }
+        }
+
+        impl FromSql<diesel::sql_types::Uuid, Pg> for $name {
+            fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+                <Uuid as FromSql<diesel::sql_types::Uuid, Pg>>::from_sql(value).map(Self)
+            }
+        }
+    };
+}
+
+id!(
+    /// Identifies an experiment.
+    ExperimentId,
+    "experiment id"
+);
+id!(
+    /// Identifies a variant, a stable slot of an experiment.
+    VariantId,
+    "variant id"
+);
+id!(
+    /// Identifies a version, the immutable upstream configuration of a variant.
+    VersionId,
+    "version id"
+);
+id!(
+    /// Identifies a usage row and the request row that belongs to it.
+    UsageId,
+    "usage id"
+);
+
+impl UsageId {
+    /// A new id, made once per served request and kept on a retry.
+    ///
+    /// It is a UUIDv7: later ids sort higher, so that inserts append to the primary key.
+    #[expect(clippy::new_without_default, reason = "every call makes another id")]
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl VersionId {
+    /// A new id that sorts above earlier ones, so that of two versions scheduled for the same
+    /// instant the one published last is current.
+    pub(crate) fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+}

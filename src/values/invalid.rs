@@ -1,0 +1,30 @@
+//! Why a value was refused.
+
+use std::borrow::Cow;
+
+/// A value that breaks a rule of its type.
+///
+/// Names the field and the rule. The refused text itself is never part of it: it could be a key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field} {reason}")]
+pub struct InvalidValue {
+    field: Cow<'static, str>,
+    reason: Cow<'static, str>,
+}
+
+impl InvalidValue {
+    /// A refusal of `field`; `reason` continues the sentence that the field's name begins.
+    pub fn new(field: impl Into<Cow<'static, str>>, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { field: field.into(), reason: reason.into() }
+    }
+
+    /// The field that was refused, as a path: `upstream.base_url`.
+    pub fn field(&self) -> &str {
+        &self.field
+    }
+
+    /// The rule that was broken, as the rest of a sentence: `must not be empty`.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}

@@ -1,0 +1,77 @@
+//! What operators call a variant.
+
+use diesel::deserialize::FromSqlRow;
+use diesel::expression::AsExpression;
+use std::{fmt, str::FromStr};
+
+use super::{InvalidValue, storable, stored_as_text};
+
+/// What operators call a variant, such as `control`: 1 to 64 characters.
+///
+/// Unique within its experiment, and never part of bucketing.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, AsExpression, FromSqlRow)]
+#[diesel(sql_type = diesel::sql_types::Text)]
+pub struct Label(String);
+
+impl Label {
+    /// The longest label, in characters.
+    pub const MAX_CHARS: usize = 64;
+
+    /// Checks `text`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidValue`] when it is empty, too long, or contains a NUL character.
+    pub fn new(text: impl Into<String>) -> Result<Self, InvalidValue> {
+        const FIELD: &str = "label";
+        let text = text.into();
+        if text.is_empty() {
+            return Err(InvalidValue::new(FIELD, "must not be empty"));
+        }
+        if text.chars().nth(Self::MAX_CHARS).is_some() {
+            return Err(InvalidValue::new(FIELD, "must be at most 64 characters long"));
+        }
+        storable(FIELD, &text)?;
+        Ok(Self(text))
+    }
+
+    /// The label as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for Label {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        Self::new(text)
+    }
+}
+
+stored_as_text!(Label);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holds_one_to_sixty_four_characters() {
+        assert!(Label::new("ж".repeat(64)).is_ok());
+        assert_eq!(Label::new("").unwrap_err().to_string(), "label must not be empty");
+        assert_eq!(
+            Label::new("ж".repeat(65)).unwrap_err().to_string(),
+            "label must be at most 64 characters long"
+        );
+        assert_eq!(
+            Label::new("a\0").unwrap_err().to_string(),
+            "label must not contain a NUL character"
+        );
+    }
+}

@@ -1,0 +1,124 @@
+//! The model id that clients ask for.
+
+use diesel::deserialize::FromSqlRow;
+use diesel::expression::AsExpression;
+use std::{borrow::Borrow, fmt, str::FromStr};
+
+use super::{InvalidValue, stored_as_text};
+
+/// The model id that clients ask for, such as `partner/preview-foo`.
+///
+/// 1 to 200 characters, none of them white space or a control character.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, AsExpression, FromSqlRow)]
+#[diesel(sql_type = diesel::sql_types::Text)]
+pub struct PublicModelId(String);
+
+impl PublicModelId {
+    /// The longest id, in characters.
+    pub const MAX_CHARS: usize = 200;
+
+    /// Checks `text`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidValue`] when it is empty, too long, or contains white space or a control character.
+    pub fn new(text: impl Into<String>) -> Result<Self, InvalidValue> {
+        const FIELD: &str = "public model id";
+        let text = text.into();
+        if text.is_empty() {
+            return Err(InvalidValue::new(FIELD, "must not be empty"));
+        }
+        if text.chars().nth(Self::MAX_CHARS).is_some() {
+            return Err(InvalidValue::new(FIELD, "must be at most 200 characters long"));
+        }
+        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(InvalidValue::new(
+                FIELD,
+                "must not contain white space or control characters",
+            ));
+        }
+        Ok(Self(text))
+    }
+
+    /// Checks `text`, and that it begins with none of the prefixes that the host keeps for itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`PublicModelId::new`], and when `text` begins with one of `reserved`.
+    pub fn with_reserved_prefixes(
+        text: impl Into<String>,
+        reserved: &[&str],
+    ) -> Result<Self, InvalidValue> {
+        let id = Self::new(text)?;
+        match reserved.iter().find(|prefix| id.0.starts_with(**prefix)) {
+            Some(prefix) => Err(InvalidValue::new(
+                "public model id",
+                format!("must not begin with the reserved prefix {prefix}"),
+            )),
+            None => Ok(id),
+        }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for PublicModelId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PublicModelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for PublicModelId {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        Self::new(text)
+    }
+}
+
+stored_as_text!(PublicModelId);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(text: &str) -> String {
+        PublicModelId::new(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn accepts_ids_up_to_two_hundred_characters() {
+        for text in ["a", "partner/preview-foo", &"é".repeat(200)] {
+            assert_eq!(PublicModelId::new(text).unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        assert_eq!(reason(""), "public model id must not be empty");
+        assert_eq!(reason(&"é".repeat(201)), "public model id must be at most 200 characters long");
+        for text in ["a b", "a\tb", "a\u{a0}b", "a\0b", "a\u{7f}", "\u{85}"] {
+            assert_eq!(
+                reason(text),
+                "public model id must not contain white space or control characters"
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_reserved_prefixes() {
+        let reserved = ["internal/", "kilo-"];
+        assert!(PublicModelId::with_reserved_prefixes("partner/internal/x", &reserved).is_ok());
+        let error = PublicModelId::with_reserved_prefixes("kilo-auto", &reserved).unwrap_err();
+        assert_eq!(error.reason(), "must not begin with the reserved prefix kilo-");
+    }
+}

@@ -1,0 +1,56 @@
+//! Where in its life an experiment is.
+
+use diesel::deserialize::FromSqlRow;
+use diesel::expression::AsExpression;
+use std::{fmt, str::FromStr};
+
+use super::{InvalidValue, stored_as_text};
+
+/// Where in its life an experiment is.
+///
+/// `draft → active ⇄ paused`, and from active or paused to `completed`. A draft may be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
+#[diesel(sql_type = diesel::sql_types::Text)]
+pub enum Status {
+    /// Being built: the only status in which the structure may change; not routed.
+    Draft,
+    /// Routed: its variants serve the public model id.
+    Active,
+    /// Routed, but closed: the gateway answers "not found" for the public model id.
+    Paused,
+    /// Over: not routed, and nothing about it changes any more.
+    Completed,
+}
+
+impl Status {
+    /// Every status, in the order of an experiment's life.
+    pub const ALL: [Self; 4] = [Self::Draft, Self::Active, Self::Paused, Self::Completed];
+
+    /// The status as it is stored.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::Active => "active",
+            Self::Paused => "paused",
+            Self::Completed => "completed",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Status {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or_else(|| {
+            InvalidValue::new("status", "must be one of draft, active, paused, completed")
+        })
+    }
+}
+
+stored_as_text!(Status);

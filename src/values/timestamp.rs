@@ -1,0 +1,107 @@
+//! Instants as PostgreSQL keeps them.
+
+use chrono::{DateTime, SubsecRound, TimeZone, Utc};
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::expression::AsExpression;
+use diesel::pg::{Pg, PgValue};
+use diesel::serialize::{self, Output, ToSql};
+use diesel::sql_types::Timestamptz;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use super::InvalidValue;
+
+/// An instant with PostgreSQL's precision, the microsecond.
+///
+/// What is finer is cut off when the instant is made, so that it compares equal to itself after it
+/// was stored.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    AsExpression,
+    FromSqlRow,
+)]
+#[diesel(sql_type = Timestamptz)]
+#[serde(into = "DateTime<Utc>", try_from = "DateTime<Utc>")]
+pub struct Timestamp(DateTime<Utc>);
+
+impl Timestamp {
+    /// This instant by the machine's clock.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the application makes the instants that it records"
+    )]
+    pub fn now() -> Self {
+        Self(Utc::now().trunc_subsecs(6))
+    }
+
+    /// The instant with microseconds as its finest digits.
+    pub const fn as_datetime(&self) -> &DateTime<Utc> {
+        &self.0
+    }
+}
+
+impl TryFrom<DateTime<Utc>> for Timestamp {
+    type Error = InvalidValue;
+
+    /// Cuts `instant` to microseconds; refuses what lies before PostgreSQL's calendar, 4714 BC.
+    fn try_from(instant: DateTime<Utc>) -> Result<Self, InvalidValue> {
+        let first = Utc.with_ymd_and_hms(-4713, 11, 24, 0, 0, 0).single();
+        if first.is_some_and(|first| instant < first) {
+            return Err(InvalidValue::new("timestamp", "must not lie before 4714-11-24 BC"));
+        }
+        Ok(Self(instant.trunc_subsecs(6)))
+    }
+}
+
+impl From<Timestamp> for DateTime<Utc> {
+    fn from(timestamp: Timestamp) -> Self {
+        timestamp.0
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0.to_rfc3339_opts(chrono::SecondsFormat::Micros, true))
+    }
+}
+
+impl ToSql<Timestamptz, Pg> for Timestamp {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        ToSql::<Timestamptz, Pg>::to_sql(&self.0, out)
+    }
+}
+
+impl FromSql<Timestamptz, Pg> for Timestamp {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        FromSql::<Timestamptz, Pg>::from_sql(value).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_what_is_finer_than_a_microsecond() {
+        let instant = Utc.timestamp_nanos(1_700_000_000_123_456_789);
+        let cut = Timestamp::try_from(instant).unwrap();
+        assert_eq!(*cut.as_datetime(), Utc.timestamp_nanos(1_700_000_000_123_456_000));
+        assert_eq!(cut.to_string(), "2023-11-14T22:13:20.123456Z");
+    }
+
+    #[test]
+    fn refuses_what_postgresql_has_no_calendar_for() {
+        let error = Timestamp::try_from(DateTime::<Utc>::MIN_UTC).unwrap_err();
+        assert_eq!(error.to_string(), "timestamp must not lie before 4714-11-24 BC");
+        assert!(Timestamp::try_from(DateTime::<Utc>::MAX_UTC).is_ok());
+    }
+}
