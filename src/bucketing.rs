@@ -89,6 +89,75 @@ pub fn pick<'v, V>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::values::AllocationSubject::{Ip, Machine, User};
 
-    // TESTS
+    /// Computed by Python: `int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big") % total`.
+    const VECTORS: [(&str, AllocationSubject, &str, u64, u64); 9] = [
+        ("0193b5c0-7e2a-7c31-9f4e-2b6a1d8c5e90", User, "user-1", 2, 1),
+        ("0193b5c0-7e2a-7c31-9f4e-2b6a1d8c5e90", User, "user-1", 100, 41),
+        ("0193b5c0-7e2a-7c31-9f4e-2b6a1d8c5e90", User, "user-2", 100, 20),
+        ("0193b5c0-7e2a-7c31-9f4e-2b6a1d8c5e90", Machine, "user-1", 100, 64),
+        ("0193b5c0-7e2a-7c31-9f4e-2b6a1d8c5e90", Ip, "203.0.113.9", 7, 2),
+        ("0193b5c0-7e2a-7c31-9f4e-2b6a1d8c5e90", Ip, "2001:db8::1", 4294967296, 2292158298),
+        ("0193b5c0-7e2a-7c31-9f4e-2b6a1d8c5e90", User, "日本語 ☃", 1000, 255),
+        ("00000000-0000-0000-0000-000000000000", User, "x", 1, 0),
+        ("ffffffff-ffff-ffff-ffff-ffffffffffff", User, "x", 6442450941, 3203985333),
+    ];
+
+    #[test]
+    fn buckets_are_those_of_the_vectors() {
+        for (experiment, kind, value, total, expected) in VECTORS {
+            let subject = Subject::new(kind, value).unwrap();
+            assert_eq!(bucket(experiment.parse().unwrap(), subject, total), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn picks_the_variant_whose_share_the_bucket_lies_in() {
+        let experiment = VECTORS[1].0.parse().unwrap();
+        let pick = |weights: &[u64], user| {
+            assert_eq!(weights.iter().sum::<u64>(), 100);
+            let weight = |weight: &u64| Weight::new((*weight).try_into().unwrap()).unwrap();
+            let subject = Subject::new(User, user).unwrap();
+            let picked = pick(experiment, weights, weight, subject).unwrap();
+            weights.iter().position(|weight| std::ptr::eq(weight, picked)).unwrap()
+        };
+        // In 100 shares the users 1 and 2 have the buckets of the vectors.
+        for (user, bucket) in [("user-1", VECTORS[1].4), ("user-2", VECTORS[2].4)] {
+            assert_eq!(pick(&[100], user), 0);
+            assert_eq!(pick(&[bucket, 100 - bucket], user), 1);
+            assert_eq!(pick(&[bucket + 1, 99 - bucket], user), 0);
+            assert_eq!(pick(&[1, bucket - 1, 1, 99 - bucket], user), 2);
+        }
+    }
+
+    #[test]
+    fn the_sum_of_weights_may_exceed_32_bits() {
+        let experiment = VECTORS[0].0.parse().unwrap();
+        let most = Weight::new(i32::MAX).unwrap();
+        let share = u64::from(i32::MAX.unsigned_abs());
+        for user in ["a", "b", "c", "d", "e"] {
+            let subject = Subject::new(User, user).unwrap();
+            let expected = bucket(experiment, subject, 3 * share) / share;
+            assert_eq!(pick(experiment, &[0, 1, 2], |_| most, subject), Some(&expected));
+        }
+    }
+
+    #[test]
+    fn without_a_variant_there_is_no_pick() {
+        let subject = Subject::new(User, "x").unwrap();
+        let experiment = VECTORS[0].0.parse().unwrap();
+        assert_eq!(pick(experiment, &[], |weight: &Weight| *weight, subject), None);
+    }
+
+    #[test]
+    fn users_come_before_machines_before_addresses() {
+        let first_of = |user, machine, ip| {
+            Subject::first_of(user, machine, ip).map(|subject| (subject.kind(), subject.value()))
+        };
+        assert_eq!(first_of(Some("u"), Some("m"), Some("i")), Some((User, "u")));
+        assert_eq!(first_of(Some(""), Some("m"), Some("i")), Some((Machine, "m")));
+        assert_eq!(first_of(None, Some(""), Some("i")), Some((Ip, "i")));
+        assert_eq!(first_of(None, Some(""), None), None);
+    }
 }

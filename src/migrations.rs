@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::connection::ConnectOptions;
 use crate::error::{Error, Result};
 
-const MIGRATIONS: EmbeddedMigrations = embed_migrations!();
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
 /// Applies the migrations that `url`'s database lacks, and returns their names.
 ///

@@ -1,0 +1,279 @@
+//! An experiment's life: every transition, and every refusal.
+
+use crate::support::TestDatabase;
+use crate::support::fixtures::{self, active, counts, draft, label, publish_now, ready, weight};
+use model_experiments::Error;
+use model_experiments::error::NotReady;
+use model_experiments::operations::{lifecycle, publish, structure};
+use model_experiments::tables::experiments;
+use model_experiments::values::{ExperimentId, Status, Timestamp};
+use uuid::Uuid;
+
+#[tokio::test]
+async fn runs_from_draft_to_completed() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let draft = ready(conn, "partner/foo").await.experiment;
+    assert_eq!((draft.status, draft.started_at, draft.ended_at), (Status::Draft, None, None));
+
+    let active = lifecycle::activate(conn, draft.id).await.unwrap();
+    assert_eq!(active.status, Status::Active);
+    assert!(active.started_at.is_some() && active.updated_at > draft.updated_at);
+
+    let paused = lifecycle::pause(conn, draft.id).await.unwrap();
+    assert_eq!((paused.status, paused.started_at), (Status::Paused, active.started_at));
+
+    let resumed = lifecycle::activate(conn, draft.id).await.unwrap();
+    assert_eq!((resumed.status, resumed.started_at), (Status::Active, active.started_at));
+    assert_eq!(resumed.ended_at, None);
+
+    let completed = lifecycle::complete(conn, draft.id).await.unwrap();
+    assert_eq!((completed.status, completed.started_at), (Status::Completed, active.started_at));
+    assert!(completed.ended_at > completed.started_at);
+    assert_eq!(experiments::find(conn, draft.id).await.unwrap(), Some(completed));
+}
+
+#[tokio::test]
+async fn a_paused_experiment_can_be_completed() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let id = active(conn, "partner/foo").await.experiment.id;
+    lifecycle::pause(conn, id).await.unwrap();
+    assert_eq!(lifecycle::complete(conn, id).await.unwrap().status, Status::Completed);
+}
+
+#[tokio::test]
+async fn repeating_a_transition_changes_nothing() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let id = ready(conn, "partner/foo").await.experiment.id;
+
+    let active = lifecycle::activate(conn, id).await.unwrap();
+    assert_eq!(lifecycle::activate(conn, id).await.unwrap(), active);
+    let paused = lifecycle::pause(conn, id).await.unwrap();
+    assert_eq!(lifecycle::pause(conn, id).await.unwrap(), paused);
+    let archived = lifecycle::archive(conn, id).await.unwrap();
+    assert_eq!(lifecycle::archive(conn, id).await.unwrap(), archived);
+    let shown = lifecycle::unarchive(conn, id).await.unwrap();
+    assert_eq!(lifecycle::unarchive(conn, id).await.unwrap(), shown);
+    let completed = lifecycle::complete(conn, id).await.unwrap();
+    assert_eq!(lifecycle::complete(conn, id).await.unwrap(), completed);
+}
+
+#[tokio::test]
+async fn refuses_every_other_transition() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let draft = draft(conn, "partner/draft").await;
+    let completed = active(conn, "partner/completed").await.experiment;
+    let completed = lifecycle::complete(conn, completed.id).await.unwrap();
+    let refusal = |experiment, from, to| Error::InvalidTransition { experiment, from, to };
+
+    let error = lifecycle::pause(conn, draft.id).await.unwrap_err();
+    assert_eq!(error, refusal(draft.id, Status::Draft, Status::Paused));
+    let error = lifecycle::complete(conn, draft.id).await.unwrap_err();
+    assert_eq!(error, refusal(draft.id, Status::Draft, Status::Completed));
+    let error = lifecycle::activate(conn, completed.id).await.unwrap_err();
+    assert_eq!(error, refusal(completed.id, Status::Completed, Status::Active));
+    let error = lifecycle::pause(conn, completed.id).await.unwrap_err();
+    assert_eq!(error, refusal(completed.id, Status::Completed, Status::Paused));
+    assert!(!error.is_retryable());
+
+    assert_eq!(experiments::find(conn, draft.id).await.unwrap(), Some(draft));
+    assert_eq!(experiments::find(conn, completed.id).await.unwrap(), Some(completed));
+}
+
+#[tokio::test]
+async fn an_unknown_experiment_is_not_found() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let id = ExperimentId::from(Uuid::now_v7());
+    let not_found = Err(Error::ExperimentNotFound(id));
+    assert_eq!(lifecycle::activate(conn, id).await, not_found);
+    assert_eq!(lifecycle::pause(conn, id).await, not_found);
+    assert_eq!(lifecycle::complete(conn, id).await, not_found);
+    assert_eq!(lifecycle::archive(conn, id).await, not_found);
+    assert_eq!(lifecycle::unarchive(conn, id).await, not_found);
+    assert_eq!(lifecycle::delete(conn, id).await, Err(Error::ExperimentNotFound(id)));
+    assert_eq!(experiments::find(conn, id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn activation_needs_a_variant() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let draft = draft(conn, "partner/foo").await;
+    assert_eq!(
+        lifecycle::activate(conn, draft.id).await,
+        Err(Error::NotReady { experiment: draft.id, reason: NotReady::NoVariant })
+    );
+    assert_eq!(experiments::find(conn, draft.id).await.unwrap(), Some(draft));
+}
+
+#[tokio::test]
+async fn activation_needs_a_current_version_of_every_variant() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let ready = ready(conn, "partner/foo").await;
+    let name = label("late");
+    let late =
+        structure::insert_variant(conn, ready.experiment.id, &name, weight(1)).await.unwrap();
+    let refusal = Error::NotReady {
+        experiment: ready.experiment.id,
+        reason: NotReady::NoCurrentVersion { variant: late.id, label: name },
+    };
+    assert_eq!(lifecycle::activate(conn, ready.experiment.id).await, Err(refusal.clone()));
+
+    // A version that is only scheduled doesn't help.
+    let (upstream, key) = (fixtures::upstream("later"), fixtures::key("sk"));
+    let tomorrow = Timestamp::now().as_datetime().to_owned() + chrono::Duration::days(1);
+    let scheduled = publish::NewVersion::with_key(&upstream, &key);
+    publish::at(conn, late.id, scheduled, tomorrow.try_into().unwrap()).await.unwrap();
+    assert_eq!(lifecycle::activate(conn, ready.experiment.id).await, Err(refusal));
+
+    publish_now(conn, late.id, "now").await;
+    assert!(lifecycle::activate(conn, ready.experiment.id).await.is_ok());
+}
+
+#[tokio::test]
+async fn activation_needs_a_free_public_model_id() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let first = active(conn, "partner/foo").await.experiment;
+    let second = ready(conn, "partner/foo").await.experiment;
+    let taken = Error::PublicModelIdTaken {
+        public_model_id: second.public_model_id.clone(),
+        routed_by: first.id,
+    };
+    assert_eq!(lifecycle::activate(conn, second.id).await, Err(taken.clone()));
+    lifecycle::pause(conn, first.id).await.unwrap();
+    assert_eq!(lifecycle::activate(conn, second.id).await, Err(taken));
+    lifecycle::complete(conn, first.id).await.unwrap();
+    assert!(lifecycle::activate(conn, second.id).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_who_activate_at_once_on_one_public_model_id_one_wins() {
+    const CALLERS: usize = 16;
+    let db = TestDatabase::new().await;
+    let pool = db.pool(8);
+    let mut drafts = Vec::new();
+    for _ in 0..CALLERS {
+        drafts.push(ready(&mut pool.get().await.unwrap(), "partner/foo").await.experiment.id);
+    }
+    let callers: Vec<_> = drafts
+        .into_iter()
+        .map(|id| {
+            let pool = pool.clone();
+            tokio::spawn(async move {
+                let conn = &mut pool.get().await?;
+                lifecycle::activate(conn, id).await
+            })
+        })
+        .collect();
+    let mut winners = Vec::new();
+    let mut conflicts = Vec::new();
+    for caller in callers {
+        match caller.await.unwrap() {
+            Ok(experiment) => winners.push(experiment.id),
+            Err(Error::PublicModelIdTaken { routed_by, .. }) => conflicts.push(routed_by),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    assert_eq!((winners.len(), conflicts.len()), (1, CALLERS - 1));
+    assert!(conflicts.iter().all(|routed_by| *routed_by == winners[0]));
+}
+
+#[tokio::test]
+async fn the_unique_index_has_the_last_word_on_the_public_model_id() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let (first, second) = (ready(conn, "partner/foo").await, ready(conn, "partner/foo").await);
+
+    // Another session activates the first one, and doesn't commit until the second has been checked.
+    let other = &mut db.connect().await;
+    fixtures::raw(
+        other,
+        &format!(
+            "BEGIN; UPDATE model_experiment SET status = 'active' WHERE id = '{}'",
+            first.experiment.id
+        ),
+    )
+    .await
+    .unwrap();
+    let (activated, ()) = tokio::join!(lifecycle::activate(conn, second.experiment.id), async {
+        let waits = "SELECT count(*) AS number FROM pg_locks WHERE NOT granted";
+        let watcher = &mut db.connect().await;
+        while fixtures::number(watcher, waits).await == 0 {}
+        fixtures::raw(other, "COMMIT").await.unwrap();
+    });
+    assert_eq!(
+        activated,
+        Err(Error::PublicModelIdTaken {
+            public_model_id: second.experiment.public_model_id,
+            routed_by: first.experiment.id,
+        })
+    );
+}
+
+#[tokio::test]
+async fn everything_may_happen_inside_a_transaction_of_the_caller() {
+    use diesel_async::AsyncConnection;
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let rolled_back = conn
+        .transaction(async |conn| {
+            let experiment = active(conn, "partner/foo").await.experiment;
+            assert_eq!(experiment.status, Status::Active);
+            let second = ready(conn, "partner/foo").await.experiment;
+            // A refusal rolls back to the operation's own savepoint only.
+            assert!(lifecycle::activate(conn, second.id).await.is_err());
+            lifecycle::pause(conn, experiment.id).await?;
+            Err::<(), _>(Error::ExperimentNotFound(experiment.id))
+        })
+        .await;
+    assert!(matches!(rolled_back, Err(Error::ExperimentNotFound(_))));
+    assert_eq!(counts(conn).await, [0; 5]);
+}
+
+#[tokio::test]
+async fn an_active_experiment_can_not_be_archived_nor_an_archived_one_activated() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let id = active(conn, "partner/foo").await.experiment.id;
+    assert_eq!(lifecycle::archive(conn, id).await, Err(Error::ActiveNotArchivable(id)));
+
+    lifecycle::pause(conn, id).await.unwrap();
+    let archived = lifecycle::archive(conn, id).await.unwrap();
+    assert_eq!((archived.is_archived, archived.status), (true, Status::Paused));
+    assert_eq!(
+        lifecycle::activate(conn, id).await,
+        Err(Error::NotReady { experiment: id, reason: NotReady::Archived })
+    );
+    assert!(!lifecycle::unarchive(conn, id).await.unwrap().is_archived);
+    assert!(lifecycle::activate(conn, id).await.is_ok());
+}
+
+#[tokio::test]
+async fn only_a_draft_is_deleted_with_all_it_has() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let doomed = ready(conn, "partner/foo").await.experiment;
+    assert_eq!(counts(conn).await, [1, 2, 2, 0, 0]);
+    lifecycle::delete(conn, doomed.id).await.unwrap();
+    assert_eq!(counts(conn).await, [0; 5]);
+
+    let kept = active(conn, "partner/foo").await.experiment.id;
+    for status in [Status::Active, Status::Paused, Status::Completed] {
+        match status {
+            Status::Paused => drop(lifecycle::pause(conn, kept).await.unwrap()),
+            Status::Completed => drop(lifecycle::complete(conn, kept).await.unwrap()),
+            _ => {}
+        }
+        assert_eq!(
+            lifecycle::delete(conn, kept).await,
+            Err(Error::NotDraft { experiment: kept, status })
+        );
+    }
+    assert_eq!(counts(conn).await, [1, 2, 2, 0, 0]);
+}

@@ -1,0 +1,152 @@
+//! Rows that tests begin with, and raw SQL to look behind the API.
+
+use diesel::deserialize::QueryableByName;
+use diesel::sql_types::{BigInt, Text};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use model_experiments::operations::{lifecycle, publish, structure};
+use model_experiments::tables::experiments::{self, Experiment, NewExperiment};
+use model_experiments::tables::requests::NewRequest;
+use model_experiments::tables::variants::Variant;
+use model_experiments::tables::versions::Version;
+use model_experiments::values::{
+    AllocationSubject, ApiKeyCipher, EncryptedApiKey, Label, PublicModelId, Upstream, VariantId,
+    VersionId, Weight,
+};
+use secrecy::SecretString;
+use serde_json::json;
+
+/// The API key that [`key`] encrypts.
+pub const API_KEY: &str = "sk-partner-1";
+
+/// An experiment with two variants, `control` of weight 1 and `candidate` of weight 3, and a version each.
+pub struct Ready {
+    pub experiment: Experiment,
+    pub control: Variant,
+    pub candidate: Variant,
+    pub control_version: Version,
+    pub candidate_version: Version,
+}
+
+pub fn public_model_id(id: &str) -> PublicModelId {
+    PublicModelId::new(id).unwrap()
+}
+
+pub fn label(label: &str) -> Label {
+    Label::new(label).unwrap()
+}
+
+pub fn weight(weight: i32) -> Weight {
+    Weight::new(weight).unwrap()
+}
+
+pub fn upstream(internal_id: &str) -> Upstream {
+    Upstream::from_json(json!({
+        "internal_id": internal_id,
+        "base_url": "https://partner.example/v1",
+        "extra_body": {"temperature": 0.5, "tags": ["a", {"b": null}]},
+    }))
+    .unwrap()
+}
+
+pub fn cipher() -> ApiKeyCipher {
+    ApiKeyCipher::new(&SecretString::from("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")).unwrap()
+}
+
+pub fn key(api_key: &str) -> EncryptedApiKey {
+    cipher().encrypt(&SecretString::from(api_key)).unwrap()
+}
+
+/// A draft without a variant.
+pub async fn draft(conn: &mut AsyncPgConnection, model: &str) -> Experiment {
+    let new = NewExperiment::new(public_model_id(model), "rc1 or rc2");
+    experiments::insert(conn, &new).await.unwrap()
+}
+
+/// Publishes a version with a key of its own, effective now.
+pub async fn publish_now(
+    conn: &mut AsyncPgConnection,
+    variant: VariantId,
+    internal_id: &str,
+) -> Version {
+    let (upstream, key) = (upstream(internal_id), key(API_KEY));
+    publish::now(conn, variant, publish::NewVersion::with_key(&upstream, &key)).await.unwrap()
+}
+
+/// A draft that lacks nothing.
+pub async fn ready(conn: &mut AsyncPgConnection, model: &str) -> Ready {
+    let experiment = draft(conn, model).await;
+    let mut variants = Vec::new();
+    for (name, share) in [("control", 1), ("candidate", 3)] {
+        let (label, weight) = (label(name), weight(share));
+        let variant = structure::insert_variant(conn, experiment.id, &label, weight).await.unwrap();
+        let version = publish_now(conn, variant.id, name).await;
+        variants.push((variant, version));
+    }
+    let (candidate, candidate_version) = variants.pop().unwrap();
+    let (control, control_version) = variants.pop().unwrap();
+    Ready { experiment, control, candidate, control_version, candidate_version }
+}
+
+/// An active experiment.
+pub async fn active(conn: &mut AsyncPgConnection, model: &str) -> Ready {
+    let mut ready = ready(conn, model).await;
+    ready.experiment = lifecycle::activate(conn, ready.experiment.id).await.unwrap();
+    ready
+}
+
+pub fn request(version: VersionId) -> NewRequest {
+    NewRequest::new(version, AllocationSubject::User)
+}
+
+/// Runs statements behind the API's back.
+pub async fn raw(conn: &mut AsyncPgConnection, sql: &str) -> diesel::QueryResult<()> {
+    conn.batch_execute(sql).await
+}
+
+/// The number that `sql` selects as `number`.
+pub async fn number(conn: &mut AsyncPgConnection, sql: &str) -> i64 {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        number: i64,
+    }
+    one::<Row>(conn, sql).await.number
+}
+
+/// The text that `sql` selects as `text`.
+pub async fn text(conn: &mut AsyncPgConnection, sql: &str) -> String {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        text: String,
+    }
+    one::<Row>(conn, sql).await.text
+}
+
+/// A setting of the server.
+pub async fn setting(conn: &mut AsyncPgConnection, name: &str) -> String {
+    text(conn, &format!("SELECT current_setting('{name}') AS text")).await
+}
+
+#[expect(clippy::disallowed_methods, reason = "looks at the database behind the API's back")]
+async fn one<R: QueryableByName<diesel::pg::Pg> + Send + 'static>(
+    conn: &mut AsyncPgConnection,
+    sql: &str,
+) -> R {
+    diesel::sql_query(sql).get_result(conn).await.unwrap()
+}
+
+/// How many rows each table holds: experiments, variants, versions, usages and requests.
+pub async fn counts(conn: &mut AsyncPgConnection) -> [i64; 5] {
+    let mut counts = [0; 5];
+    for (count, table) in counts.iter_mut().zip([
+        "model_experiment",
+        "model_experiment_variant",
+        "model_experiment_variant_version",
+        "microdollar_usage",
+        "model_experiment_request",
+    ]) {
+        *count = number(conn, &format!("SELECT count(*) AS number FROM {table}")).await;
+    }
+    counts
+}

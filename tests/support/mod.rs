@@ -1,0 +1,182 @@
+//! What the tests share: a server for the process, and a database of its own for each test.
+
+pub mod fixtures;
+pub mod postgres;
+
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use model_experiments::{Pool, connection, migrations};
+use sha2::{Digest, Sha256};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use uuid::Uuid;
+
+use postgres::{Binaries, Server};
+
+/// Every database that a test creates or drops has this prefix.
+const PREFIX: &str = "model_experiments_test_";
+
+/// The migrated database of our own server that tests' databases are cloned from.
+const TEMPLATE: &str = "model_experiments_test_template";
+
+/// A database with the schema, for one test. It is dropped with this value.
+pub struct TestDatabase {
+    cluster: &'static Cluster,
+    name: String,
+}
+
+/// Where tests' databases are.
+enum Cluster {
+    /// A private server with the template.
+    Ours(Server),
+    /// The server of `TEST_DATABASE_URL`: a URL and the options after its database.
+    Theirs(String),
+}
+
+impl TestDatabase {
+    /// A database with the schema.
+    pub async fn new() -> Self {
+        let database = Self::empty_or_clone(true).await;
+        if let Cluster::Theirs(_) = database.cluster {
+            migrations::run(&database.url()).await.unwrap();
+        }
+        database
+    }
+
+    /// A database without the schema.
+    pub async fn empty() -> Self {
+        Self::empty_or_clone(false).await
+    }
+
+    async fn empty_or_clone(is_clone: bool) -> Self {
+        let cluster = Cluster::of_process();
+        let name = format!("{PREFIX}{}", Uuid::now_v7().simple());
+        let template = match cluster {
+            Cluster::Ours(_) if is_clone => TEMPLATE,
+            _ => "template0",
+        };
+        let create = format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY");
+        connection::connect(&cluster.url("postgres"))
+            .await
+            .unwrap()
+            .batch_execute(&create)
+            .await
+            .unwrap();
+        Self { cluster, name }
+    }
+
+    /// The database's URL.
+    pub fn url(&self) -> String {
+        self.cluster.url(&self.name)
+    }
+
+    /// A connection outside of any pool.
+    pub async fn connect(&self) -> AsyncPgConnection {
+        connection::connect(&self.url()).await.unwrap()
+    }
+
+    /// A pool of up to `size` connections.
+    pub fn pool(&self, size: usize) -> Pool {
+        Pool::builder(self.url()).max_size(size).build().unwrap()
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let url = self.cluster.url("postgres");
+        let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        // A test's runtime can't be blocked on from within.
+        let dropped = std::thread::spawn(move || {
+            block_on(async { connection::connect(&url).await.unwrap().batch_execute(&sql).await })
+        });
+        if !std::thread::panicking() {
+            dropped.join().unwrap().unwrap();
+        }
+    }
+}
+
+impl Cluster {
+    fn of_process() -> &'static Self {
+        static CLUSTER: OnceLock<Result<Cluster, String>> = OnceLock::new();
+        let cluster = CLUSTER.get_or_init(|| {
+            // Not on the test's own runtime, which is blocked meanwhile.
+            std::thread::spawn(Self::start).join().unwrap().map_err(|error| error.to_string())
+        });
+        cluster.as_ref().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn start() -> io::Result<Self> {
+        match std::env::var("TEST_DATABASE_URL") {
+            Ok(url) => {
+                block_on(refuse_old(&url))?;
+                Ok(Self::Theirs(url))
+            }
+            Err(_) => {
+                let binaries = Binaries::find(|message| eprintln!("{message}"))?;
+                let template = cached(&binaries)?;
+                Ok(Self::Ours(Server::start_with(&binaries, Some(&template), |_| Ok(Vec::new()))?))
+            }
+        }
+    }
+
+    fn url(&self, database: &str) -> String {
+        match self {
+            Self::Ours(server) => server.url(database),
+            Self::Theirs(url) => {
+                let (base, options) = url.split_once('?').unwrap_or((url, ""));
+                let authority = base.find("://").map_or(0, |at| at + 3);
+                let end = base[authority..].find('/').map_or(base.len(), |at| authority + at);
+                format!("{}/{database}?{options}", &base[..end])
+            }
+        }
+    }
+}
+
+/// A cluster with the migrated template, made once for each version of PostgreSQL and of the schema.
+fn cached(binaries: &Binaries) -> io::Result<PathBuf> {
+    let cache = postgres::cache()?.join(format!("cluster-{}", fingerprint(binaries)?));
+    if !cache.is_dir() {
+        let server = Server::start(binaries)?;
+        let (maintenance, template) = (server.url("postgres"), server.url(TEMPLATE));
+        block_on(async {
+            let conn = &mut connection::connect(&maintenance).await.map_err(io::Error::other)?;
+            let create = format!("CREATE DATABASE {TEMPLATE}");
+            conn.batch_execute(&create).await.map_err(io::Error::other)?;
+            migrations::run(&template).await.map_err(io::Error::other)
+        })?;
+        server.save(binaries, &cache)?;
+    }
+    Ok(cache)
+}
+
+/// Changes when PostgreSQL or a migration does.
+fn fingerprint(binaries: &Binaries) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    hash.update(binaries.version());
+    let mut migrations = Vec::new();
+    for migration in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations"))? {
+        migrations.push(migration?.path());
+    }
+    migrations.sort();
+    for migration in migrations {
+        hash.update(migration.as_os_str().as_encoded_bytes());
+        hash.update(std::fs::read(migration.join("up.sql"))?);
+    }
+    Ok(hex::encode(&hash.finalize()[..8]))
+}
+
+async fn refuse_old(url: &str) -> io::Result<()> {
+    let conn = &mut connection::connect(url).await.map_err(io::Error::other)?;
+    let version = fixtures::setting(conn, "server_version_num").await;
+    if version.parse::<u32>().is_ok_and(|version| version >= 15_00_00) {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!(
+            "TEST_DATABASE_URL leads to PostgreSQL {version}: 15 or newer is needed"
+        )))
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}

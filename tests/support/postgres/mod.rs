@@ -1,0 +1,176 @@
+//! A private PostgreSQL server: on a Unix socket, in a temporary directory, gone with this process.
+//!
+//! For the tests and the tour alike, so it uses nothing but std.
+
+mod account;
+mod binaries;
+mod files;
+
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use account::Account;
+pub use binaries::Binaries;
+pub use files::cache;
+
+/// The shell keeps the server on a leash, our end of its standard input: when this process ends, however it
+/// ends, it reads the end of file, stops the server and removes the directory.
+const WATCHDOG: &str = r#"
+    exec 3<&0
+    bin=$1 dir=$2; shift 2
+    "$bin/postgres" -D "$dir/data" -k "$dir" "$@" </dev/null >"$dir/log" 2>&1 3<&- &
+    server=$!
+    cat <&3 >/dev/null
+    kill -QUIT $server 2>/dev/null
+    wait $server
+    cd / && rm -rf "$dir"
+"#;
+
+/// What a test or a demonstration needs, and a server that holds real data must not have.
+const SETTINGS: [&str; 8] = [
+    "listen_addresses=",
+    "fsync=off",
+    "synchronous_commit=off",
+    "full_page_writes=off",
+    "wal_level=minimal",
+    "max_wal_senders=0",
+    "max_connections=200",
+    "shared_buffers=128MB",
+];
+
+/// A running server.
+pub struct Server {
+    directory: PathBuf,
+    port: u16,
+    watchdog: Child,
+    leash: Option<ChildStdin>,
+}
+
+impl Server {
+    /// Starts a server with a new, empty cluster.
+    pub fn start(binaries: &Binaries) -> io::Result<Self> {
+        Self::start_with(binaries, None, |_| Ok(Vec::new()))
+    }
+
+    /// Starts a server on a copy of the cluster in `template`, or on a new one. `configure` may put files
+    /// beside the cluster, and returns further settings.
+    pub fn start_with(
+        binaries: &Binaries,
+        template: Option<&Path>,
+        configure: impl FnOnce(&Path) -> io::Result<Vec<String>>,
+    ) -> io::Result<Self> {
+        let directory = files::temporary_directory()?;
+        Self::start_in(binaries, &directory, template, configure).inspect_err(|_| {
+            let _ = fs::remove_dir_all(&directory);
+        })
+    }
+
+    fn start_in(
+        binaries: &Binaries,
+        directory: &Path,
+        template: Option<&Path>,
+        configure: impl FnOnce(&Path) -> io::Result<Vec<String>>,
+    ) -> io::Result<Self> {
+        let account = Account::for_server()?;
+        account.own(directory)?;
+        let data = directory.join("data");
+        match template {
+            Some(template) => files::copy(template, &data)?,
+            None => init(binaries, account, directory, &data)?,
+        }
+        let settings = configure(directory)?;
+        account.own_all(directory)?;
+        let port = settings
+            .iter()
+            .find_map(|setting| setting.strip_prefix("port=")?.parse().ok())
+            .unwrap_or(5432);
+        let mut watchdog = account
+            .command("/bin/sh", directory)
+            .args(["-c", WATCHDOG, "watchdog"])
+            .arg(binaries.directory())
+            .arg(directory)
+            .args(SETTINGS.into_iter().flat_map(|setting| ["-c", setting]))
+            .args(settings.iter().flat_map(|setting| ["-c", setting]))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // Ctrl-C is for us: the watchdog must outlive it.
+            .process_group(0)
+            .spawn()?;
+        let leash = watchdog.stdin.take();
+        let server = Self { directory: directory.to_owned(), port, watchdog, leash };
+        server.wait_until_ready()?;
+        Ok(server)
+    }
+
+    /// The URL of a database on this server, over the socket.
+    pub fn url(&self, database: &str) -> String {
+        let socket = self.directory.display().to_string().replace('/', "%2F");
+        format!("postgres://postgres@{socket}:{}/{database}", self.port)
+    }
+
+    /// Where the socket, the cluster and the log are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Stops the server in good order and copies its cluster to `to`, to start others from.
+    pub fn save(self, binaries: &Binaries, to: &Path) -> io::Result<()> {
+        let data = self.directory.join("data");
+        let stop = Account::for_server()?
+            .command(binaries.directory().join("pg_ctl"), &self.directory)
+            .args(["-m", "fast", "-w", "stop", "-D"])
+            .arg(&data)
+            .output()?;
+        if !stop.status.success() {
+            return Err(io::Error::other(format!(
+                "pg_ctl: {}",
+                String::from_utf8_lossy(&stop.stderr)
+            )));
+        }
+        files::save(&data, to)
+    }
+
+    /// Line 8 of postmaster.pid is what `pg_ctl -w` waits for.
+    fn wait_until_ready(&self) -> io::Result<()> {
+        let pid_file = self.directory.join("data/postmaster.pid");
+        let is_ready = || {
+            fs::read_to_string(&pid_file)
+                .is_ok_and(|pid| pid.lines().nth(7).is_some_and(|line| line.trim() == "ready"))
+        };
+        let start = Instant::now();
+        while !is_ready() {
+            let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
+            if log.contains("FATAL") || start.elapsed() > Duration::from_secs(60) {
+                return Err(io::Error::other(format!("PostgreSQL did not start:\n{log}")));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.leash.take());
+        let _ = self.watchdog.wait();
+    }
+}
+
+fn init(binaries: &Binaries, account: Account, directory: &Path, data: &Path) -> io::Result<()> {
+    let mut command: Command = account.command(binaries.directory().join("initdb"), directory);
+    let init = command
+        .arg("-D")
+        .arg(data)
+        .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"])
+        .output()?;
+    if init.status.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("initdb: {}", String::from_utf8_lossy(&init.stderr))))
+    }
+}
