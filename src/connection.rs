@@ -116,14 +116,19 @@ impl ConnectOptions {
 /// Why the connection wasn't made: the server's word, or trouble on the way.
 fn refused(error: tokio_postgres::Error) -> ConnectionError {
     if let Some(error) = error.as_db_error() {
-        return ConnectionError::CouldntSetupConfiguration(DieselError::DatabaseError(
-            DatabaseErrorKind::Unknown,
-            Box::new(error.message().to_owned()),
-        ));
+        let message = error.message().to_owned();
+        return match error.code().code().get(..2) {
+            // A role, password, database or option that won't do.
+            Some("22" | "28" | "3D" | "42") => ConnectionError::InvalidConnectionUrl(message),
+            _ => ConnectionError::CouldntSetupConfiguration(DieselError::DatabaseError(
+                DatabaseErrorKind::Unknown,
+                Box::new(message),
+            )),
+        };
     }
     let message = with_cause("connecting failed", &error);
     // Neither a certificate that isn't trusted nor a missing password mends itself.
-    if tls::is_refusal(&error) || error.is_closed() && error.source().is_none() {
+    if tls::is_refusal(&error) {
         ConnectionError::InvalidConnectionUrl(message)
     } else {
         ConnectionError::BadConnection(message)

@@ -32,15 +32,19 @@ pub async fn run(url: &str) -> Result<Vec<String>> {
     // Diesel's migrations run on synchronous connections.
     let applied = tokio::task::spawn_blocking(move || {
         let mut conn = AsyncConnectionWrapper::<AsyncPgConnection>::from(conn);
-        let applied = conn.run_pending_migrations(MIGRATIONS)?;
-        Ok(applied.iter().map(ToString::to_string).collect())
+        let mut applied = Vec::new();
+        for migration in conn.pending_migrations(MIGRATIONS)? {
+            conn.run_migration(&migration)?;
+            applied.push(migration.name().to_string());
+        }
+        Ok(applied)
     });
     applied.await.map_err(|error| Error::Migration(error.to_string()))?.map_err(
         |error: Box<dyn std::error::Error + Send + Sync>| Error::Migration(error.to_string()),
     )
 }
 
-/// The versions of the migrations that `url`'s database lacks, in order. Nothing is applied or written.
+/// The names of the migrations that `url`'s database lacks, in order. Nothing is applied or written.
 ///
 /// # Errors
 ///

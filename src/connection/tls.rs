@@ -85,13 +85,13 @@ pub(super) fn client_config(
     })
 }
 
-/// Whether `error` says that the server's certificate or its TLS was refused.
+/// Whether `error` is a refusal, ours or the driver's, and not trouble on the way: a certificate that
+/// isn't trusted, a server without TLS, a missing password.
 pub(super) fn is_refusal(error: &tokio_postgres::Error) -> bool {
-    error
-        .source()
-        .and_then(|source| source.downcast_ref::<std::io::Error>())
-        .and_then(std::io::Error::get_ref)
-        .is_some_and(|cause| cause.is::<rustls::Error>())
+    error.source().is_some_and(|source| match source.downcast_ref::<std::io::Error>() {
+        Some(error) => error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>()),
+        None => true,
+    })
 }
 
 fn trusted(root_cert: Option<&Path>) -> Result<RootCertStore> {

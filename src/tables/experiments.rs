@@ -1,14 +1,14 @@
 //! Experiments: what is stored of one, how it is inserted, found and listed.
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::{auto_type, now};
+use diesel::dsl::{self, auto_type, now};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{Record, Timestamptz, Uuid as SqlUuid};
 use diesel_async::AsyncPgConnection;
 use serde::Serialize;
 
-use super::{Cursor, Page, Returns, StatusLiteral};
+use super::{Cached, Cursor, Page, Returns, StatusLiteral};
 use crate::error::{Error, Result};
 use crate::schema::{model_experiment, model_experiment_variant};
 use crate::values::{ExperimentId, InvalidValue, PublicModelId, Status, VariantId, storable};
@@ -214,7 +214,7 @@ fn routed(public_model_id: &PublicModelId) -> impl Returns<Experiment> {
 fn newest_first(filter: &ExperimentFilter, page: Page<ExperimentId>) -> impl Returns<Experiment> {
     let mut query = model_experiment::table.select(Experiment::as_select()).into_boxed();
     if !filter.include_archived {
-        query = query.filter(model_experiment::is_archived.eq(false));
+        query = query.filter(dsl::not(model_experiment::is_archived));
     }
     if let Some(status) = filter.status {
         query = query.filter(model_experiment::status.eq(status));
@@ -239,41 +239,54 @@ fn insertion(new: &NewExperiment) -> impl Returns<Experiment> {
 }
 
 fn changed(id: ExperimentId, changes: &ExperimentChanges) -> impl Returns<Experiment> {
-    diesel::update(model_experiment::table.find(id))
-        .set((changes, model_experiment::updated_at.eq(now)))
-        .returning(Experiment::as_returning())
+    Cached(
+        diesel::update(model_experiment::table.find(id))
+            .set((changes, model_experiment::updated_at.eq(now)))
+            .returning(Experiment::as_returning()),
+    )
 }
 
 fn started(id: ExperimentId) -> impl Returns<Experiment> {
-    diesel::update(model_experiment::table.find(id))
-        .set((
-            model_experiment::status.eq(Status::Active),
-            model_experiment::started_at.eq(now),
-            model_experiment::updated_at.eq(now),
-        ))
-        .returning(Experiment::as_returning())
+    Cached(
+        diesel::update(model_experiment::table.find(id))
+            .set((
+                model_experiment::status.eq(Status::Active),
+                model_experiment::started_at.eq(now),
+                model_experiment::updated_at.eq(now),
+            ))
+            .returning(Experiment::as_returning()),
+    )
 }
 
 fn switched(id: ExperimentId, status: Status) -> impl Returns<Experiment> {
-    diesel::update(model_experiment::table.find(id))
-        .set((model_experiment::status.eq(status), model_experiment::updated_at.eq(now)))
-        .returning(Experiment::as_returning())
+    Cached(
+        diesel::update(model_experiment::table.find(id))
+            .set((model_experiment::status.eq(status), model_experiment::updated_at.eq(now)))
+            .returning(Experiment::as_returning()),
+    )
 }
 
 fn ended(id: ExperimentId) -> impl Returns<Experiment> {
-    diesel::update(model_experiment::table.find(id))
-        .set((
-            model_experiment::status.eq(Status::Completed),
-            model_experiment::ended_at.eq(now),
-            model_experiment::updated_at.eq(now),
-        ))
-        .returning(Experiment::as_returning())
+    Cached(
+        diesel::update(model_experiment::table.find(id))
+            .set((
+                model_experiment::status.eq(Status::Completed),
+                model_experiment::ended_at.eq(now),
+                model_experiment::updated_at.eq(now),
+            ))
+            .returning(Experiment::as_returning()),
+    )
 }
 
 fn archived(id: ExperimentId, is_archived: bool) -> impl Returns<Experiment> {
-    diesel::update(model_experiment::table.find(id))
-        .set((model_experiment::is_archived.eq(is_archived), model_experiment::updated_at.eq(now)))
-        .returning(Experiment::as_returning())
+    Cached(
+        diesel::update(model_experiment::table.find(id))
+            .set((
+                model_experiment::is_archived.eq(is_archived),
+                model_experiment::updated_at.eq(now),
+            ))
+            .returning(Experiment::as_returning()),
+    )
 }
 
 fn deletion(id: ExperimentId) -> impl Returns<ExperimentId> {

@@ -8,12 +8,16 @@ pub mod usages;
 pub mod variants;
 pub mod versions;
 
+mod cached;
 mod clock;
+mod first;
 mod page;
 mod rows;
 mod status_literal;
 
+pub(crate) use cached::Cached;
 pub(crate) use clock::clock;
+pub(crate) use first::First;
 pub use page::{Cursor, Page};
 pub(crate) use rows::Returns;
 pub(crate) use status_literal::StatusLiteral;

@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use diesel_async::AsyncPgConnection;
 use serde::Serialize;
 
-use super::Returns;
+use super::{Cached, Returns};
 use crate::error::Result;
 use crate::schema::model_experiment_variant;
 use crate::values::{ExperimentId, Label, VariantId, Weight};
@@ -48,21 +48,25 @@ fn insertion(experiment: ExperimentId, label: &Label, weight: Weight) -> impl Re
 }
 
 fn weighted(id: VariantId, weight: Weight) -> impl Returns<Variant> {
-    diesel::update(model_experiment_variant::table.find(id))
-        .set((
-            model_experiment_variant::weight.eq(weight),
-            model_experiment_variant::updated_at.eq(now),
-        ))
-        .returning(Variant::as_returning())
+    Cached(
+        diesel::update(model_experiment_variant::table.find(id))
+            .set((
+                model_experiment_variant::weight.eq(weight),
+                model_experiment_variant::updated_at.eq(now),
+            ))
+            .returning(Variant::as_returning()),
+    )
 }
 
 fn labelled(id: VariantId, label: &Label) -> impl Returns<Variant> {
-    diesel::update(model_experiment_variant::table.find(id))
-        .set((
-            model_experiment_variant::label.eq(label),
-            model_experiment_variant::updated_at.eq(now),
-        ))
-        .returning(Variant::as_returning())
+    Cached(
+        diesel::update(model_experiment_variant::table.find(id))
+            .set((
+                model_experiment_variant::label.eq(label),
+                model_experiment_variant::updated_at.eq(now),
+            ))
+            .returning(Variant::as_returning()),
+    )
 }
 
 fn deletion(id: VariantId) -> impl Returns<VariantId> {

@@ -11,7 +11,7 @@ use diesel_async::AsyncPgConnection;
 use serde::Serialize;
 
 use super::variants::Variant;
-use super::{Cursor, Page, Returns};
+use super::{Cursor, First, Page, Returns};
 use crate::error::Result;
 use crate::schema::{model_experiment_variant, model_experiment_variant_version};
 use crate::values::{EncryptedApiKey, ExperimentId, Upstream, VariantId, VersionId};
@@ -46,7 +46,7 @@ diesel::alias!(
     pub(crate) const NEWEST: Alias<Newest> = model_experiment_variant_version as newest
 );
 
-/// The versions of the variant that a query is about, newest first.
+/// The ids of the versions of the variant that a query is about, newest first.
 ///
 /// Correlated on the variant's id, so that the current one is found by one descent of the index,
 /// however many older ones there are.
@@ -62,30 +62,32 @@ fn newest_of_variant() -> _ {
             NEWEST.field(model_experiment_variant_version::effective_at).desc(),
             NEWEST.field(model_experiment_variant_version::id).desc(),
         ))
-        .limit(1_i64)
+        .select(NEWEST.field(model_experiment_variant_version::id))
+}
+
+#[auto_type]
+fn effective_at(at: DateTime<Utc>) -> _ {
+    newest_of_variant().filter(NEWEST.field(model_experiment_variant_version::effective_at).le(at))
+}
+
+#[auto_type]
+fn effective_now() -> _ {
+    newest_of_variant().filter(NEWEST.field(model_experiment_variant_version::effective_at).le(now))
 }
 
 /// The id of the version that is current at `at`, in a query over variants.
-#[auto_type]
-pub(crate) fn current_id_at(at: DateTime<Utc>) -> _ {
-    newest_of_variant()
-        .filter(NEWEST.field(model_experiment_variant_version::effective_at).le(at))
-        .select(NEWEST.field(model_experiment_variant_version::id))
-        .single_value()
+pub(crate) fn current_id_at(at: DateTime<Utc>) -> First<effective_at> {
+    First(effective_at(at))
 }
 
 /// The id of the version that is current by the database's clock, in a query over variants.
-#[auto_type]
-pub(crate) fn current_id_now() -> _ {
-    newest_of_variant()
-        .filter(NEWEST.field(model_experiment_variant_version::effective_at).le(now))
-        .select(NEWEST.field(model_experiment_variant_version::id))
-        .single_value()
+pub(crate) fn current_id_now() -> First<effective_now> {
+    First(effective_now())
 }
 
-/// The version that is current at `at`, of all columns.
+/// The versions of `variant` that are effective by `at`, newest first.
 #[auto_type]
-fn current_at(variant: VariantId, at: DateTime<Utc>) -> _ {
+fn effective(variant: VariantId, at: DateTime<Utc>) -> _ {
     model_experiment_variant_version::table
         .filter(model_experiment_variant_version::variant_id.eq(variant))
         .filter(model_experiment_variant_version::effective_at.le(at))
@@ -93,11 +95,10 @@ fn current_at(variant: VariantId, at: DateTime<Utc>) -> _ {
             model_experiment_variant_version::effective_at.desc(),
             model_experiment_variant_version::id.desc(),
         ))
-        .limit(1_i64)
 }
 
 fn current(variant: VariantId, at: DateTime<Utc>) -> impl Returns<Version> {
-    current_at(variant, at).select(Version::as_select())
+    First(effective(variant, at).select(Version::as_select()))
 }
 
 fn current_of_all(
@@ -161,7 +162,8 @@ fn copy_with_upstream<'a>(
     effective_at: DateTime<Utc>,
     created_by: Option<&'a str>,
 ) -> impl Returns<Version> {
-    current_at(variant, effective_at)
+    effective(variant, effective_at)
+        .limit(1)
         .select((
             VersionId::new().into_sql::<SqlUuid>(),
             model_experiment_variant_version::variant_id,
@@ -182,7 +184,8 @@ fn copy_with_key<'a>(
     effective_at: DateTime<Utc>,
     created_by: Option<&'a str>,
 ) -> impl Returns<Version> {
-    current_at(variant, effective_at)
+    effective(variant, effective_at)
+        .limit(1)
         .select((
             VersionId::new().into_sql::<SqlUuid>(),
             model_experiment_variant_version::variant_id,

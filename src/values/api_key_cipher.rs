@@ -131,3 +131,78 @@ impl fmt::Debug for ApiKeyCipher {
         write!(f, "ApiKeyCipher([redacted], {} previous)", self.previous.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const MASTER: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    const OTHER: &str = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
+
+    fn cipher(master: &str) -> ApiKeyCipher {
+        ApiKeyCipher::new(&master.into()).unwrap()
+    }
+
+    fn stored(data: &str, tag: &str) -> EncryptedApiKey {
+        let json = json!({"iv": "AAECAwQFBgcICQoL", "data": data, "authTag": tag});
+        EncryptedApiKey::from_json(json).unwrap()
+    }
+
+    /// Made by Node's `createCipheriv('aes-256-gcm', …)` with the nonce 000102…0b.
+    #[test]
+    fn decrypts_what_node_encrypted() {
+        for (data, tag, expected) in [
+            ("Xo6WDLhqpsLNrlyP", "CUdfpjrxfuw5EiId0QgXpg==", "sk-partner-1"),
+            ("XobTEBqkod/NsFFO7ltA", "TYWj4L1QvPkaZDZPLmX6aQ==", "schlüssel 🔑"),
+        ] {
+            let decrypted = cipher(MASTER).decrypt(&stored(data, tag)).unwrap();
+            assert_eq!(decrypted.expose_secret(), expected);
+        }
+    }
+
+    #[test]
+    fn no_two_encryptions_are_alike() {
+        let cipher = cipher(MASTER);
+        let (a, b) = (cipher.encrypt(&"sk".into()).unwrap(), cipher.encrypt(&"sk".into()).unwrap());
+        assert!(a.nonce != b.nonce && a.ciphertext != b.ciphertext && a.tag != b.tag);
+        assert_eq!(cipher.decrypt(&a).unwrap().expose_secret(), "sk");
+        assert_eq!(cipher.decrypt(&b).unwrap().expose_secret(), "sk");
+    }
+
+    #[test]
+    fn previous_keys_decrypt_and_the_primary_encrypts() {
+        let old = cipher(OTHER).encrypt(&"sk".into()).unwrap();
+        assert_eq!(cipher(MASTER).decrypt(&old).unwrap_err(), CipherError::WrongKey);
+        let both = cipher(MASTER).with_previous(&OTHER.into()).unwrap();
+        assert_eq!(both.decrypt(&old).unwrap().expose_secret(), "sk");
+        let new = both.encrypt(&"sk".into()).unwrap();
+        assert!(cipher(MASTER).decrypt(&new).is_ok() && cipher(OTHER).decrypt(&new).is_err());
+    }
+
+    #[test]
+    fn what_was_altered_is_refused() {
+        let encrypted = cipher(MASTER).encrypt(&"sk-partner-1".into()).unwrap();
+        let mut altered = [encrypted.clone(), encrypted.clone(), encrypted];
+        altered[0].nonce[0] ^= 1;
+        altered[1].ciphertext[3] ^= 1;
+        altered[2].tag[15] ^= 1;
+        for altered in altered {
+            assert_eq!(cipher(MASTER).decrypt(&altered).unwrap_err(), CipherError::WrongKey);
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong_and_never_the_key() {
+        assert_eq!(cipher(MASTER).encrypt(&"".into()).unwrap_err(), CipherError::EmptyApiKey);
+        // The bytes ff fe, encrypted by Node.
+        let bytes = stored("0hs=", "e90T3e7ZE8VvZSP9/7wxuQ==");
+        assert_eq!(cipher(MASTER).decrypt(&bytes).unwrap_err(), CipherError::NotText);
+        for master in ["", "short", "c2hvcnQ=", &MASTER[..43], &format!("{MASTER}AAAA")] {
+            let error = ApiKeyCipher::new(&master.into()).unwrap_err().to_string();
+            assert_eq!(error, "master key must be the base64 of 32 bytes");
+        }
+        let both = cipher(MASTER).with_previous(&OTHER.into()).unwrap();
+        assert_eq!(format!("{both:?}"), "ApiKeyCipher([redacted], 1 previous)");
+    }
+}

@@ -3,4 +3,18 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod constraints;
 mod lifecycle;
+mod listing;
+mod migrations;
+mod pool;
+mod publish;
+mod reading;
+mod record;
+mod routing;
+mod secrets;
+mod statements;
+mod structure;
+mod tls;
+mod tour;
+mod unreadable;

@@ -14,6 +14,8 @@ use model_experiments::values::{
 };
 use secrecy::SecretString;
 use serde_json::json;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
 /// The API key that [`key`] encrypts.
 pub const API_KEY: &str = "sk-partner-1";
@@ -126,6 +128,29 @@ pub async fn text(conn: &mut AsyncPgConnection, sql: &str) -> String {
 /// A setting of the server.
 pub async fn setting(conn: &mut AsyncPgConnection, name: &str) -> String {
     text(conn, &format!("SELECT current_setting('{name}') AS text")).await
+}
+
+/// The process on the server that serves the connection.
+pub async fn pid(conn: &mut AsyncPgConnection) -> i64 {
+    number(conn, "SELECT pg_backend_pid()::bigint AS number").await
+}
+
+/// Waits until `holds`, and fails after a time that no machine needs.
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !holds().await {
+        assert!(start.elapsed() < Duration::from_secs(60), "never happened: {what}");
+    }
+}
+
+/// The URL with a further option, such as `sslmode=disable`.
+pub fn option(url: &str, option: &str) -> String {
+    format!("{url}{}{option}", if url.contains('?') { '&' } else { '?' })
+}
+
+/// A port of 127.0.0.1 on which nobody listens.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[expect(clippy::disallowed_methods, reason = "looks at the database behind the API's back")]

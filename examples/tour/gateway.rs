@@ -1,0 +1,140 @@
+//! What a gateway does: routing each request, and recording what served it.
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use indicatif::{ProgressBar, ProgressStyle};
+use model_experiments::Pool;
+use model_experiments::bucketing::Subject;
+use model_experiments::operations::record::{self, Outcome};
+use model_experiments::operations::routing::{Route, RoutedExperiment};
+use model_experiments::tables::requests::NewRequest;
+use model_experiments::tables::usages::NewUsage;
+use model_experiments::values::{PromptCapture, PublicModelId, VariantId};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+use crate::trace::TraceRequest;
+use crate::{CONCURRENCY, Result};
+
+/// How many users the requests come from.
+const USERS: usize = 300;
+
+/// Microdollars for a token: three dollars for a million of the prompt's.
+const INPUT_PRICE: u32 = 3;
+
+/// Microdollars for a token: fifteen dollars for a million of the answer's.
+const OUTPUT_PRICE: u32 = 15;
+
+/// A gateway that replays requests in place of calling anybody.
+pub struct Gateway<'a> {
+    pool: &'a Pool,
+    model: &'a PublicModelId,
+    bar: ProgressBar,
+    recorded: usize,
+    busy: Duration,
+}
+
+/// A request that was served and recorded.
+pub struct Served {
+    pub client_request_id: String,
+    pub variant: VariantId,
+}
+
+/// The users.
+pub fn users() -> impl Iterator<Item = String> {
+    (0..USERS).map(user)
+}
+
+fn user(number: usize) -> String {
+    format!("user-{number}")
+}
+
+/// What a request of `user` is bucketed by.
+pub fn subject(user: &str) -> Option<Subject<'_>> {
+    Subject::first_of(Some(user), None, None)
+}
+
+impl<'a> Gateway<'a> {
+    /// A gateway that is to serve `requests` requests for `model`.
+    pub fn new(pool: &'a Pool, model: &'a PublicModelId, requests: usize) -> Result<Self> {
+        let style = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} {eta}")?;
+        let bar = ProgressBar::new(u64::try_from(requests)?).with_style(style);
+        Ok(Self { pool, model, bar, recorded: 0, busy: Duration::ZERO })
+    }
+
+    /// Prints a line above the progress bar.
+    pub fn say(&self, line: &str) {
+        self.bar.suspend(|| println!("{line}"));
+    }
+
+    /// Takes the progress bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// Routes and records `requests`, several at a time.
+    pub async fn replay(
+        &mut self,
+        routed: &RoutedExperiment,
+        requests: &[TraceRequest],
+    ) -> Result<Vec<Served>> {
+        let start = Instant::now();
+        let served: Vec<_> = stream::iter(requests)
+            .map(|request| self.serve(routed, request))
+            .buffer_unordered(CONCURRENCY)
+            .try_collect()
+            .await?;
+        self.busy += start.elapsed();
+        self.recorded += served.len();
+        Ok(served)
+    }
+
+    async fn serve(&self, routed: &RoutedExperiment, request: &TraceRequest) -> Result<Served> {
+        let TraceRequest { number, input_tokens, output_tokens } = *request;
+        let user = user(number % USERS);
+        let served = match routed.route(subject(&user)) {
+            Route::Serve(served) => served,
+            other => return Err(format!("request {number} was not served: {other:?}").into()),
+        };
+        let body = json!({
+            "model": self.model.as_str(),
+            "messages": [
+                {"role": "system", "content": "Answer in one sentence."},
+                {"role": "user", "content": format!("Question {number} of {user}")},
+            ],
+        });
+        let client_request_id = format!("{}-{number}", served.experiment);
+        let new_request = NewRequest::new(served.version, served.subject)
+            .client_request_id(&client_request_id)
+            .prompt(&PromptCapture::of(&body));
+
+        let conn = &mut self.pool.get().await?;
+        let usage = NewUsage {
+            cost: i64::from(input_tokens) * i64::from(INPUT_PRICE)
+                + i64::from(output_tokens) * i64::from(OUTPUT_PRICE),
+            input_tokens: input_tokens.into(),
+            output_tokens: output_tokens.into(),
+            model: Some(served.upstream().internal_id().to_owned()),
+            requested_model: Some(self.model.as_str().to_owned()),
+            // Of a trace, all that tells of a failure is that there was no answer.
+            has_error: output_tokens == 0,
+            ..NewUsage::new(user)
+        };
+        match record::usage_with_request(conn, &usage, &new_request).await? {
+            Outcome::Recorded => {}
+            Outcome::AlreadyRecorded => {
+                return Err(format!("request {number} was recorded before").into());
+            }
+        }
+        self.bar.inc(1);
+        Ok(Served { client_request_id, variant: served.variant })
+    }
+
+    /// How fast rows were written while requests were replayed.
+    pub fn throughput(&self) -> String {
+        let (rows, seconds) = (2 * self.recorded, self.busy.as_secs_f64());
+        format!(
+            "Recorded {rows} rows in {seconds:.1} s: {:.0} rows/s, two rows a statement",
+            rows as f64 / seconds
+        )
+    }
+}

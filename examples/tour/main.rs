@@ -1,0 +1,178 @@
+//! A tour of the crate: one experiment from draft to completed, with thousands of requests replayed through
+//! it.
+//!
+//! ```text
+//! cargo run --release --example tour -- --trace azure_llm_trace.csv
+//! ```
+//!
+//! Without `DATABASE_URL` it starts a PostgreSQL server of its own, which is gone afterwards. With it, it
+//! leaves what it made in that database, to be looked at.
+
+mod database;
+mod gateway;
+mod operator;
+#[path = "../../tests/support/postgres/mod.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the tests use all of it, the tour only what starts a server"
+)]
+mod postgres;
+mod report;
+mod trace;
+
+use clap::Parser;
+use model_experiments::bucketing::Subject;
+use model_experiments::operations::routing::{self, Route};
+use model_experiments::operations::{lifecycle, publish};
+use model_experiments::values::{PublicModelId, Timestamp};
+use model_experiments::{Pool, connection, migrations};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use uuid::Uuid;
+
+use database::Database;
+use gateway::Gateway;
+use trace::TraceRequest;
+
+/// Whatever goes wrong ends the tour, so nobody tells the causes apart.
+type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+
+/// How many requests the generator makes unless told.
+const GENERATED: usize = 2_000;
+
+/// How many requests are recorded at a time, each on a connection of its own.
+const CONCURRENCY: usize = 8;
+
+/// Replays LLM requests through an A/B test, from draft to completed.
+#[derive(Parser)]
+struct Arguments {
+    /// A trace to replay: CSV with the columns TIMESTAMP, ContextTokens and GeneratedTokens, as in the Azure
+    /// LLM inference traces. Without it, requests are generated.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Replay only the first N requests. Of generated ones there are 2000 unless this says otherwise.
+    #[arg(long, value_name = "N")]
+    requests: Option<NonZeroUsize>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<()> {
+    // The whole trace, before there is a server: a bad line must leave nothing behind.
+    let trace = requests(&arguments)?;
+    let database = Database::find()?;
+    let model = model_of_this_run()?;
+    tour(&database.url(), &model, &trace).await?;
+    if let Database::Given(_) = database {
+        println!(
+            "It is all still there:\n  psql \"$DATABASE_URL\" -c \"SELECT * FROM model_experiment \
+             WHERE public_model_id = '{}'\"",
+            model.as_str()
+        );
+    }
+    Ok(())
+}
+
+fn requests(arguments: &Arguments) -> Result<Vec<TraceRequest>> {
+    let limit = arguments.requests.map(NonZeroUsize::get);
+    match &arguments.trace {
+        Some(path) => {
+            let mut requests = trace::read(path)?;
+            requests.truncate(limit.unwrap_or(usize::MAX));
+            println!("Read {} requests of {}", requests.len(), path.display());
+            Ok(requests)
+        }
+        None => {
+            let requests = trace::generate(limit.unwrap_or(GENERATED));
+            println!("Generated {} synthetic requests; --trace takes real ones", requests.len());
+            Ok(requests)
+        }
+    }
+}
+
+/// Another one each time, so that the tour can be taken again on the same database, even after one that
+/// was interrupted.
+fn model_of_this_run() -> Result<PublicModelId> {
+    let id = Uuid::now_v7().simple().to_string();
+    // A UUIDv7 begins with the time and ends with random digits.
+    Ok(PublicModelId::new(format!("tour/preview-{}", &id[24..]))?)
+}
+
+async fn tour(url: &str, model: &PublicModelId, trace: &[TraceRequest]) -> Result<()> {
+    let applied = migrations::run(url).await?;
+    println!("Applied {} migrations", applied.len());
+    // The operator's connection is no gateway's, so it isn't from the pool.
+    let conn = &mut connection::connect(url).await?;
+    let pool = Pool::builder(url).max_size(CONCURRENCY).application_name("tour").build()?;
+    let mut gateway = Gateway::new(&pool, model, trace.len())?;
+    let (before_swap, after_swap) = trace.split_at(trace.len() / 2);
+    let (before_pause, after_pause) = after_swap.split_at(after_swap.len() / 2);
+
+    let cipher = operator::demonstration_cipher()?;
+    let (experiment, [control, candidate]) = operator::create(conn, &cipher, model).await?;
+    lifecycle::activate(conn, experiment).await?;
+    println!("{} is an experiment now: control (weight 1), candidate (weight 3)", model.as_str());
+
+    let start = Timestamp::now();
+    let first_routing = load(conn, model).await?;
+    let served = gateway.replay(&first_routing, before_swap).await?;
+
+    let new_checkpoint = operator::upstream("preview-rc3")?;
+    publish::now(conn, candidate.variant.id, publish::NewVersion::keeping_key(&new_checkpoint))
+        .await?;
+    let new_key = operator::demonstration_key("control, second");
+    publish::rotate_key(conn, control.variant.id, &cipher.encrypt(&new_key)?, None).await?;
+    let second_routing = load(conn, model).await?;
+    gateway.say("Halfway: candidate serves another checkpoint, control has another API key");
+    operator::check_rotation(
+        &cipher,
+        control.variant.id,
+        (&first_routing, &control.key),
+        (&second_routing, &new_key),
+    )?;
+    gateway.say("  control is called with the new key; before, it was called with the old one");
+    gateway.replay(&second_routing, before_pause).await?;
+
+    lifecycle::pause(conn, experiment).await?;
+    let somebody = Subject::first_of(Some("somebody"), None, None);
+    match load(conn, model).await?.route(somebody) {
+        Route::Paused => gateway.say("Paused: routing says so, and a gateway answers 404"),
+        other => return Err(format!("paused, but routing says {other:?}").into()),
+    }
+    lifecycle::activate(conn, experiment).await?;
+    gateway.say("Resumed");
+    gateway.replay(&load(conn, model).await?, after_pause).await?;
+    gateway.finish();
+
+    lifecycle::complete(conn, experiment).await?;
+    match routing::load(conn, model).await? {
+        None => println!("Completed: routing says that nothing is experimented with any more"),
+        Some(_) => return Err("completed, but routing still finds the experiment".into()),
+    }
+
+    let arms = [&control.variant, &candidate.variant];
+    let window = start.into()..Timestamp::now().into();
+    println!("{}", report::by_version(conn, experiment, arms, window, trace.len()).await?);
+    println!("{}", report::prove_history(conn, &candidate, &served).await?);
+    println!("{}", gateway.throughput());
+    Ok(())
+}
+
+async fn load(
+    conn: &mut diesel_async::AsyncPgConnection,
+    model: &PublicModelId,
+) -> Result<routing::RoutedExperiment> {
+    let routed = routing::load(conn, model).await?;
+    Ok(routed.ok_or_else(|| format!("routing finds no experiment on {}", model.as_str()))?)
+}

@@ -1,0 +1,100 @@
+//! What an operator does: setting the experiment up, and changing what its variants serve.
+
+use diesel_async::AsyncPgConnection;
+use model_experiments::operations::routing::{Route, RoutedExperiment};
+use model_experiments::operations::{publish, structure};
+use model_experiments::tables::experiments::{self, NewExperiment};
+use model_experiments::tables::variants::Variant;
+use model_experiments::tables::versions::Version;
+use model_experiments::values::{
+    ApiKeyCipher, ExperimentId, Label, PublicModelId, Upstream, VariantId, Weight,
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+
+use crate::Result;
+use crate::gateway;
+
+/// A variant as it began.
+pub struct Arm {
+    pub variant: Variant,
+    pub first: Version,
+    pub key: SecretString,
+}
+
+/// A cipher under a master key that is for demonstration only: it is no secret.
+pub fn demonstration_cipher() -> Result<ApiKeyCipher> {
+    let master_key = SecretString::from("ZGVtb25zdHJhdGlvbiBvbmx5LCBub3QgYSBzZWNyZXQ=");
+    Ok(ApiKeyCipher::new(&master_key)?)
+}
+
+/// An API key that opens nothing.
+pub fn demonstration_key(name: &str) -> SecretString {
+    SecretString::from(format!("demonstration key of {name}"))
+}
+
+/// The checkpoint `internal_id` of a partner that doesn't exist.
+pub fn upstream(internal_id: &str) -> Result<Upstream> {
+    Ok(Upstream::from_json(json!({
+        "internal_id": internal_id,
+        "base_url": "https://partner.example/v1",
+    }))?)
+}
+
+/// A draft behind `model`, with the variants control and candidate, each with its first version.
+pub async fn create(
+    conn: &mut AsyncPgConnection,
+    cipher: &ApiKeyCipher,
+    model: &PublicModelId,
+) -> Result<(ExperimentId, [Arm; 2])> {
+    let new = NewExperiment::new(model.clone(), "Tour: rc1 or rc2");
+    let draft = experiments::insert(conn, &new).await?;
+    let control = arm(conn, cipher, draft.id, ("control", 1, "preview-rc1")).await?;
+    let candidate = arm(conn, cipher, draft.id, ("candidate", 3, "preview-rc2")).await?;
+    Ok((draft.id, [control, candidate]))
+}
+
+async fn arm(
+    conn: &mut AsyncPgConnection,
+    cipher: &ApiKeyCipher,
+    draft: ExperimentId,
+    (label, weight, internal_id): (&str, i32, &str),
+) -> Result<Arm> {
+    let key = demonstration_key(label);
+    let variant =
+        structure::insert_variant(conn, draft, &Label::new(label)?, Weight::new(weight)?).await?;
+    let (upstream, encrypted) = (upstream(internal_id)?, cipher.encrypt(&key)?);
+    let new = publish::NewVersion::with_key(&upstream, &encrypted);
+    let first = publish::now(conn, variant.id, new).await?;
+    Ok(Arm { variant, first, key })
+}
+
+/// Checks that `variant` was called with the old key before, and is called with the new one after.
+pub fn check_rotation(
+    cipher: &ApiKeyCipher,
+    variant: VariantId,
+    (before, old): (&RoutedExperiment, &SecretString),
+    (after, new): (&RoutedExperiment, &SecretString),
+) -> Result<()> {
+    let (was, is) = (key_of(before, variant, cipher)?, key_of(after, variant, cipher)?);
+    let same = |a: &SecretString, b: &SecretString| a.expose_secret() == b.expose_secret();
+    if same(&was, old) && same(&is, new) && !same(old, new) {
+        Ok(())
+    } else {
+        Err("the key was rotated, but routing doesn't hand out the new one".into())
+    }
+}
+
+/// The key that `variant` is called with, found by routing a user who is bucketed into it.
+fn key_of(
+    routed: &RoutedExperiment,
+    variant: VariantId,
+    cipher: &ApiKeyCipher,
+) -> Result<SecretString> {
+    let key = gateway::users().find_map(|user| match routed.route(gateway::subject(&user)) {
+        Route::Serve(served) if served.variant == variant => Some(served.key()),
+        _ => None,
+    });
+    let key = key.ok_or_else(|| format!("no user is bucketed into variant {variant}"))?;
+    Ok(cipher.decrypt(key)?)
+}

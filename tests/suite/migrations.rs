@@ -1,0 +1,252 @@
+//! The migrations: applied once by whoever comes first, beside a host's own tables, and reverted cleanly.
+
+use crate::support::TestDatabase;
+use crate::support::fixtures::{active, counts, eventually, number, option, raw, request, text};
+use diesel_async::AsyncPgConnection;
+use futures_util::future::join_all;
+use model_experiments::operations::record::{self, Outcome};
+use model_experiments::tables::usages::{self, NewUsage};
+use model_experiments::{Error, migrations};
+use std::path::Path;
+
+const FIRST: &str = "2026-11-22-000001_create_microdollar_usage";
+const SECOND: &str = "2026-11-22-000002_create_model_experiments";
+
+/// The key of the advisory lock that runs of migrations take, which no later version of the crate may change.
+const LOCK: i64 = 0x6d6f_6465_6c65_7870;
+
+/// What the catalogue says of everything in the schema but Diesel's own table, one line each.
+const CATALOGUE: &str = "
+    WITH relation AS (
+        SELECT * FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace AND relname NOT LIKE '\\_\\_diesel%'
+    ), line AS (
+        SELECT format('%s %s: %s', relkind, relname, obj_description(oid, 'pg_class')) AS line
+        FROM relation
+        UNION ALL
+        SELECT format('%s.%s %s %s %s %s: %s', relname, attnum, attname,
+                format_type(atttypid, atttypmod), attnotnull, pg_get_expr(adbin, adrelid),
+                col_description(relation.oid, attnum))
+        FROM relation JOIN pg_attribute ON attrelid = relation.oid
+        LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+        WHERE attnum > 0 AND NOT attisdropped
+        UNION ALL
+        SELECT format('%s.%s %s %s', relname, conname, pg_get_constraintdef(c.oid), convalidated)
+        FROM relation JOIN pg_constraint c ON conrelid = relation.oid
+        UNION ALL
+        SELECT format('%s %s', pg_get_indexdef(indexrelid), indisvalid)
+        FROM relation JOIN pg_index ON indexrelid = relation.oid
+        UNION ALL
+        SELECT pg_get_triggerdef(t.oid) FROM relation JOIN pg_trigger t ON tgrelid = relation.oid
+        WHERE NOT tgisinternal
+        UNION ALL
+        SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+        UNION ALL
+        SELECT format('type %s', typname) FROM pg_type
+        WHERE typnamespace = 'public'::regnamespace AND typname NOT LIKE '%\\_\\_diesel%'
+    )
+    SELECT coalesce(string_agg(line, E'\\n' ORDER BY line COLLATE \"C\"), '') AS text FROM line";
+
+/// A migration of the repository: its name, what it does and what undoes it.
+struct Migration {
+    name: String,
+    up: String,
+    down: String,
+}
+
+fn repository() -> Vec<Migration> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let mut migrations: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let read = |file| std::fs::read_to_string(entry.path().join(file)).unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            Migration { name, up: read("up.sql"), down: read("down.sql") }
+        })
+        .collect();
+    migrations.sort_by(|a, b| a.name.cmp(&b.name));
+    migrations
+}
+
+fn names() -> Vec<String> {
+    repository().into_iter().map(|migration| migration.name).collect()
+}
+
+async fn exists(conn: &mut AsyncPgConnection, table: &str) -> bool {
+    number(conn, &format!("SELECT count(to_regclass('{table}')) AS number")).await == 1
+}
+
+#[tokio::test]
+async fn an_empty_database_lacks_all_and_looking_writes_nothing() {
+    let db = TestDatabase::empty().await;
+    assert_eq!(migrations::pending(&db.url()).await.unwrap(), [FIRST, SECOND]);
+    let conn = &mut db.connect().await;
+    assert!(!exists(conn, "__diesel_schema_migrations").await);
+    assert_eq!(text(conn, CATALOGUE).await, "");
+}
+
+#[tokio::test]
+async fn a_run_applies_what_is_pending_and_a_second_run_nothing() {
+    let db = TestDatabase::empty().await;
+    let url = db.url();
+    assert_eq!(migrations::run(&url).await.unwrap(), names());
+    assert_eq!(counts(&mut db.connect().await).await, [0; 5]);
+    assert_eq!(migrations::pending(&url).await.unwrap(), [""; 0]);
+    assert_eq!(migrations::run(&url).await.unwrap(), [""; 0]);
+}
+
+#[tokio::test]
+async fn services_that_start_at_once_share_the_work_on_one_thread() {
+    let db = TestDatabase::empty().await;
+    let url = db.url();
+    let runs = join_all((0..8).map(|_| migrations::run(&url))).await;
+    let applied: Vec<_> = runs.into_iter().flat_map(Result::unwrap).collect();
+    assert_eq!(applied, names());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_that_start_at_once_share_the_work_on_many_threads() {
+    let db = TestDatabase::empty().await;
+    let run = |_| {
+        let url = db.url();
+        tokio::spawn(async move { migrations::run(&url).await })
+    };
+    let runs = join_all((0..8).map(run)).await;
+    let applied: Vec<_> = runs.into_iter().flat_map(|run| run.unwrap().unwrap()).collect();
+    assert_eq!(applied, names());
+    assert_eq!(counts(&mut db.connect().await).await, [0; 5]);
+}
+
+#[tokio::test]
+async fn waiting_for_another_run_is_not_cut_short_by_a_statement_timeout() {
+    let db = TestDatabase::empty().await;
+    let other = &mut db.connect().await;
+    raw(other, &format!("SELECT pg_advisory_lock({LOCK})")).await.unwrap();
+    let url = option(&db.url(), "options=-c%20statement_timeout%3D50");
+    let (applied, ()) = tokio::join!(migrations::run(&url), async {
+        let watcher = &mut db.connect().await;
+        let waits = "SELECT count(*) AS number FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'
+            AND query_start < clock_timestamp() - interval '150 ms'";
+        eventually("it waits longer than its timeout", async || number(watcher, waits).await == 1)
+            .await;
+        raw(other, "SELECT pg_advisory_unlock_all()").await.unwrap();
+    });
+    assert_eq!(applied.unwrap(), names());
+}
+
+#[tokio::test]
+async fn a_migration_that_fails_is_named_and_leaves_nothing_of_itself() {
+    let db = TestDatabase::empty().await;
+    let (url, conn) = (db.url(), &mut db.connect().await);
+    // In the way of the second table of the second migration.
+    raw(conn, "CREATE TABLE model_experiment_variant (host_column text)").await.unwrap();
+    match migrations::run(&url).await {
+        Err(error @ Error::Migration(_)) => {
+            let text = error.to_string();
+            assert!(text.contains(SECOND), "{text}");
+            assert!(text.contains("\"model_experiment_variant\" already exists"), "{text}");
+            assert!(!error.is_retryable());
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(exists(conn, "microdollar_usage").await);
+    assert!(!exists(conn, "model_experiment").await);
+    assert_eq!(migrations::pending(&url).await.unwrap(), [SECOND]);
+
+    raw(conn, "DROP TABLE model_experiment_variant").await.unwrap();
+    assert_eq!(migrations::run(&url).await.unwrap(), [SECOND]);
+}
+
+#[tokio::test]
+async fn a_host_that_owns_the_usage_table_keeps_it() {
+    let db = TestDatabase::empty().await;
+    let (url, conn) = (db.url(), &mut db.connect().await);
+    raw(
+        conn,
+        "CREATE TABLE microdollar_usage (
+            region text NOT NULL DEFAULT 'eu', id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+            kilo_user_id text NOT NULL, cost bigint NOT NULL, input_tokens bigint NOT NULL,
+            output_tokens bigint NOT NULL, cache_write_tokens bigint NOT NULL,
+            cache_hit_tokens bigint NOT NULL, created_at timestamptz NOT NULL DEFAULT now(),
+            provider text, model text, requested_model text, cache_discount bigint,
+            has_error boolean NOT NULL DEFAULT false, organization_id uuid,
+            abuse_classification smallint NOT NULL DEFAULT 0, inference_provider text,
+            project_id text
+        );
+        INSERT INTO microdollar_usage (kilo_user_id, region, cost, input_tokens, output_tokens,
+            cache_write_tokens, cache_hit_tokens)
+        SELECT 'user-' || n, 'us', n, n, n, n, n FROM generate_series(1, 3) n",
+    )
+    .await
+    .unwrap();
+    let rows = "SELECT string_agg(u::text, E'\\n' ORDER BY cost) AS text
+        FROM microdollar_usage u WHERE region = 'us'";
+    let before = (text(conn, rows).await, text(conn, CATALOGUE).await);
+    assert_eq!(before.0.lines().count(), 3);
+
+    let first = &repository()[0];
+    let skip: Vec<_> = first.up.lines().filter_map(|line| line.strip_prefix("--   ")).collect();
+    raw(conn, &skip.join("\n")).await.unwrap();
+    assert_eq!(migrations::pending(&url).await.unwrap(), names()[1..]);
+    assert_eq!(migrations::run(&url).await.unwrap(), names()[1..]);
+    // Once more, as where the host's own migrations are applied again.
+    raw(conn, &skip.join("\n")).await.unwrap();
+    assert_eq!(migrations::pending(&url).await.unwrap(), [""; 0]);
+
+    let served = active(conn, "partner/foo").await.control_version.id;
+    let usage = NewUsage { cost: 940, ..NewUsage::new("user-7") };
+    let recorded = record::usage_with_request(conn, &usage, &request(served)).await.unwrap();
+    assert_eq!(recorded, Outcome::Recorded);
+    assert_eq!(usages::find(conn, usage.id).await.unwrap().unwrap().cost, 940);
+    assert_eq!(counts(conn).await, [1, 2, 2, 4, 1]);
+
+    for migration in repository().iter().skip(1).rev() {
+        raw(conn, &migration.down).await.unwrap();
+    }
+    assert_eq!((text(conn, rows).await, text(conn, CATALOGUE).await), before);
+}
+
+#[tokio::test]
+async fn every_migration_is_undone_without_a_trace_and_applied_again_as_before() {
+    let db = TestDatabase::empty().await;
+    let conn = &mut db.connect().await;
+    let migrations = repository();
+    let mut catalogues = vec![text(conn, CATALOGUE).await];
+    for migration in &migrations {
+        raw(conn, &migration.up).await.unwrap();
+        catalogues.push(text(conn, CATALOGUE).await);
+    }
+    assert_eq!(catalogues.len(), 3);
+    assert!(catalogues.windows(2).all(|pair| pair[0].len() < pair[1].len()));
+
+    for (migration, before) in migrations.iter().zip(&catalogues).rev() {
+        raw(conn, &migration.down).await.unwrap();
+        assert_eq!(text(conn, CATALOGUE).await, *before, "{}", migration.name);
+    }
+    for (migration, after) in migrations.iter().zip(&catalogues[1..]) {
+        raw(conn, &migration.up).await.unwrap();
+        assert_eq!(text(conn, CATALOGUE).await, *after, "{}", migration.name);
+    }
+    // What is embedded in the library is what is in the repository.
+    let migrated = TestDatabase::new().await;
+    let catalogue = text(&mut migrated.connect().await, CATALOGUE).await;
+    assert_eq!(Some(&catalogue), catalogues.last());
+}
+
+#[tokio::test]
+async fn every_table_and_column_has_a_comment() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let commented = "SELECT concat_ws(' ', count(*) FILTER (WHERE objsubid = 0),
+            count(*) FILTER (WHERE objsubid > 0)) AS text
+        FROM pg_description JOIN pg_class ON objoid = pg_class.oid AND classoid = 'pg_class'::regclass
+        WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+        AND relname NOT LIKE '\\_\\_diesel%' AND description ~ '^[A-Z].{10,}\\.$'";
+    let existing = "SELECT concat_ws(' ', count(DISTINCT table_name), count(*)) AS text
+        FROM information_schema.columns
+        WHERE table_schema = 'public' AND table_name NOT LIKE '\\_\\_diesel%'";
+    assert_eq!(text(conn, existing).await, "5 49");
+    assert_eq!(text(conn, commented).await, "5 49");
+}

@@ -1,0 +1,364 @@
+//! The pool: what its connections are set to, which of them are used again, and how it refuses.
+
+use crate::support::TestDatabase;
+use crate::support::fixtures::{eventually, free_port, number, option, pid, raw, setting, text};
+use crate::support::postgres::{Binaries, Server};
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+use futures_util::FutureExt;
+use model_experiments::error::Transient;
+use model_experiments::{Error, Pool, connection};
+use std::future::{pending, poll_fn};
+use std::io::Read;
+use std::net::TcpListener;
+use std::pin::pin;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+use std::time::Duration;
+use url::Url;
+
+const INSERT: &str = "INSERT INTO model_experiment (public_model_id, name) VALUES ('a/b', 'c')";
+
+fn cause(error: &Error) -> Option<Transient> {
+    match error {
+        Error::Transient { cause, .. } => Some(*cause),
+        _ => None,
+    }
+}
+
+async fn experiments(conn: &mut AsyncPgConnection) -> i64 {
+    number(conn, "SELECT count(*) AS number FROM model_experiment").await
+}
+
+async fn until_gone(watcher: &mut AsyncPgConnection, pid: i64) {
+    let sql = format!("SELECT count(*) AS number FROM pg_stat_activity WHERE pid = {pid}");
+    eventually("the backend is gone", async || number(watcher, &sql).await == 0).await;
+}
+
+#[tokio::test]
+async fn settings_arrive_at_the_server() {
+    let db = TestDatabase::empty().await;
+    let url = option(&db.url(), "options=-c%20lock_timeout%3D4321");
+    let pool = Pool::builder(&url)
+        .max_size(2)
+        .application_name("gateway of a test")
+        .statement_timeout(Duration::from_millis(1234))
+        .build()
+        .unwrap();
+    let (first, second) = (&mut pool.get().await.unwrap(), &mut pool.get().await.unwrap());
+    for conn in [first, second] {
+        assert_eq!(setting(conn, "application_name").await, "gateway of a test");
+        assert_eq!(setting(conn, "statement_timeout").await, "1234ms");
+        assert_eq!(setting(conn, "lock_timeout").await, "4321ms");
+        // Diesel reads timestamps without a zone as UTC.
+        assert_eq!(setting(conn, "TimeZone").await, "UTC");
+    }
+    assert_eq!((pool.status().size, pool.status().max_size), (2, 2));
+}
+
+#[tokio::test]
+async fn unset_settings_have_the_documented_defaults() {
+    let db = TestDatabase::empty().await;
+    let pool = Pool::builder(db.url()).build().unwrap();
+    let conn = &mut pool.get().await.unwrap();
+    assert_eq!(pool.status().max_size, 10);
+    assert_eq!(setting(conn, "application_name").await, "model-experiments");
+    assert_eq!(setting(conn, "statement_timeout").await, "30s");
+
+    let endless = Pool::builder(db.url()).statement_timeout(Duration::ZERO).build().unwrap();
+    assert_eq!(setting(&mut endless.get().await.unwrap(), "statement_timeout").await, "0");
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_too_long_is_a_transient_error() {
+    let db = TestDatabase::empty().await;
+    let pool =
+        Pool::builder(db.url()).statement_timeout(Duration::from_millis(50)).build().unwrap();
+    let conn = &mut pool.get().await.unwrap();
+    let error = Error::from(raw(conn, "SELECT pg_sleep(60)").await.unwrap_err());
+    assert_eq!(cause(&error), Some(Transient::StatementTimeout), "{error:?}");
+    assert!(error.is_retryable());
+    assert_eq!(number(conn, "SELECT 1::bigint AS number").await, 1);
+}
+
+#[tokio::test]
+async fn an_exhausted_pool_says_so_after_the_wait_timeout() {
+    let db = TestDatabase::empty().await;
+    let pool = Pool::builder(db.url())
+        .max_size(1)
+        .wait_timeout(Duration::from_millis(50))
+        .build()
+        .unwrap();
+    let only = pool.get().await.unwrap();
+    let error = pool.get().await.err().unwrap();
+    assert_eq!(cause(&error), Some(Transient::PoolTimeout), "{error:?}");
+    assert!(error.is_retryable());
+    let status = pool.status();
+    assert_eq!((status.size, status.available, status.waiting), (1, 0, 0));
+
+    let mut waits = Box::pin(pool.get());
+    assert!(waits.as_mut().now_or_never().is_none());
+    assert_eq!(pool.status().waiting, 1);
+    drop(only);
+    assert!(waits.await.is_ok());
+    assert_eq!((pool.status().available, pool.status().waiting), (1, 0));
+}
+
+#[tokio::test]
+async fn a_port_where_nobody_listens_is_a_lost_connection() {
+    let url = format!("postgres://gateway:hunter2@127.0.0.1:{}/app", free_port());
+    let pool = Pool::builder(url).build().unwrap();
+    for error in [pool.get().await.err().unwrap(), pool.health().await.unwrap_err()] {
+        assert_eq!(cause(&error), Some(Transient::ConnectionLost), "{error:?}");
+        assert!(error.is_retryable());
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_role_or_database_that_does_not_exist_is_named_and_not_retried() {
+    let db = TestDatabase::empty().await;
+    let mut role: Url = db.url().parse().unwrap();
+    role.set_username("no_such_role").unwrap();
+    let mut database: Url = db.url().parse().unwrap();
+    database.set_path("/no_such_database");
+    for (url, name) in [(role, "no_such_role"), (database, "no_such_database")] {
+        let error = Pool::builder(url).build().unwrap().health().await.unwrap_err();
+        assert!(matches!(&error, Error::Configuration(text) if text.contains(name)), "{error:?}");
+        assert!(!error.is_retryable());
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_up_is_a_lost_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        for _ in 0..3 {
+            // A client whose bytes nobody read sees a reset in place of an orderly end.
+            let _ = listener.accept().unwrap().0.read(&mut [0; 256]).unwrap();
+        }
+    });
+    for mode in ["disable", "prefer", "require"] {
+        let url = format!("postgres://gateway@127.0.0.1:{port}/app?sslmode={mode}");
+        let error = Pool::builder(url).build().unwrap().get().await.err().unwrap();
+        assert_eq!(cause(&error), Some(Transient::ConnectionLost), "{mode}: {error:?}");
+    }
+    server.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_missing_or_wrong_password_is_not_retried() {
+    let server = Server::start_with(&Binaries::find(|_| {}).unwrap(), None, |directory| {
+        let file = directory.join("hba");
+        std::fs::write(&file, "local all postgres trust\nlocal all all scram-sha-256\n")?;
+        Ok(vec![format!("hba_file={}", file.display())])
+    })
+    .unwrap();
+    let conn = &mut connection::connect(&server.url("postgres")).await.unwrap();
+    raw(conn, "CREATE ROLE gateway LOGIN PASSWORD 'hunter1'").await.unwrap();
+    let health = async |login| {
+        let url = server.url("postgres").replace("postgres@", login);
+        Pool::builder(url).build().unwrap().health().await
+    };
+    assert_eq!(health("gateway:hunter1@").await, Ok(()));
+    for (login, reason) in
+        [("gateway@", "password missing"), ("gateway:hunter2@", "password authentication failed")]
+    {
+        match health(login).await {
+            Err(Error::Configuration(text)) => {
+                assert!(text.contains(reason) && !text.contains("hunter"), "{text}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_url_that_can_not_be_used_is_refused_without_its_password() {
+    for url in [
+        "mysql://gateway:hunter2@db.example/app",
+        "host=db.example user=gateway password=hunter2",
+        "postgres://gateway:hunter2@db.example:port/app",
+        "postgres://gateway:hunter2@db.example:70000/app",
+        "postgres://gateway:hunter2@db.example/app?sslmode=always",
+        "postgres://gateway:hunter2@db.example/app?colour=red",
+        "postgres://gateway:hunter2@db.example/app?connect_timeout=soon",
+        "postgres://gateway:hunter2@db.example/app?sslmode=require&sslrootcert=/no/such.pem",
+        "postgres://gateway@db.example/app?sslmode=hunter2",
+        "postgres://gateway:%ff-hunter2@db.example/%ff",
+        "postgres://gateway:hunter2@db.example:5432:hunter2/app",
+        "postgres://gateway:x/hunter2?@db.example:port/app",
+        "postgres://gateway:x@hunter2:y@db.example/app",
+    ] {
+        match Pool::builder(url).build() {
+            Err(error @ Error::Configuration(_)) => {
+                assert!(!format!("{error} {error:?}").contains("hunter2"), "{url}: {error:?}");
+            }
+            other => panic!("{url}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn neither_a_pool_nor_its_builder_shows_the_password() {
+    let builder = Pool::builder("postgres://gateway:hunter2@db.example/app?sslmode=disable")
+        .application_name("gateway")
+        .max_size(7);
+    let shown = format!("{builder:?}");
+    assert!(shown.contains("gateway") && shown.contains("max_size: 7"), "{shown}");
+    let pool = builder.clone().build().unwrap();
+    for shown in [shown, format!("{builder:#?}"), format!("{pool:?}"), format!("{pool:#?}")] {
+        assert!(!shown.contains("hunter2") && !shown.contains("db.example"), "{shown}");
+    }
+    assert!(format!("{pool:?}").contains("max_size: 7"));
+}
+
+#[tokio::test]
+async fn a_closed_pool_hands_nothing_out_and_closes_what_comes_back() {
+    let db = TestDatabase::empty().await;
+    let pool = db.pool(2);
+    pool.health().await.unwrap();
+    let mut conn = pool.get().await.unwrap();
+    let in_use = pid(&mut conn).await;
+    pool.close();
+    for error in [pool.get().await.err().unwrap(), pool.health().await.unwrap_err()] {
+        // No repetition opens it again.
+        assert!(!error.is_retryable() && error.to_string().contains("closed"), "{error:?}");
+    }
+    assert_eq!(pid(&mut conn).await, in_use);
+    drop(conn);
+    until_gone(&mut db.connect().await, in_use).await;
+}
+
+#[tokio::test]
+async fn health_says_that_the_server_is_gone() {
+    let server = Server::start(&Binaries::find(|_| {}).unwrap()).unwrap();
+    let pool = Pool::builder(server.url("postgres")).max_size(1).build().unwrap();
+    pool.health().await.unwrap();
+    drop(server);
+    // The connection that it had, and then those that it tries to make.
+    for _ in 0..3 {
+        let error = pool.health().await.unwrap_err();
+        assert!(error.is_retryable(), "{error:?}");
+    }
+    let error = pool.get().await.err().unwrap();
+    assert_eq!(cause(&error), Some(Transient::ConnectionLost), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_without_a_round_trip() {
+    let db = TestDatabase::empty().await;
+    let (pool, watcher) = (db.pool(1), &mut db.connect().await);
+    let mut conn = pool.get().await.unwrap();
+    let backend = pid(&mut conn).await;
+    conn.transaction(async |conn| raw(conn, "SELECT 1").await).await.unwrap();
+    let refused = conn.transaction(async |conn| raw(conn, "SELECT 1 / 0").await).await;
+    assert!(refused.is_err());
+    raw(&mut conn, "SELECT 'last'").await.unwrap();
+    drop(conn);
+
+    let activity = format!(
+        "SELECT concat_ws(' ', query, state, query_start, state_change) AS text
+         FROM pg_stat_activity WHERE pid = {backend}"
+    );
+    let before = text(watcher, &activity).await;
+    assert!(before.starts_with("SELECT 'last' idle "), "{before}");
+    for _ in 0..3 {
+        drop(pool.get().await.unwrap());
+    }
+    assert_eq!(text(watcher, &activity).await, before);
+    assert_eq!(pid(&mut pool.get().await.unwrap()).await, backend);
+}
+
+/// Polls `future` until `reached`, and drops it then: it is cancelled where it waits.
+async fn cancel_once(reached: &AtomicBool, future: impl Future) {
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        assert!(future.as_mut().poll(context).is_pending(), "it ended before it was cancelled");
+        if reached.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_left_inside_a_transaction_is_never_handed_out_again() {
+    let db = TestDatabase::new().await;
+    let (pool, watcher) = (db.pool(1), &mut db.connect().await);
+    let mut conn = pool.get().await.unwrap();
+    let cancelled = pid(&mut conn).await;
+    let inserted = AtomicBool::new(false);
+    let transaction = conn.transaction(async |conn| {
+        raw(conn, INSERT).await?;
+        inserted.store(true, Relaxed);
+        pending::<diesel::QueryResult<()>>().await
+    });
+    cancel_once(&inserted, transaction).await;
+    drop(conn);
+    assert_eq!(pool.status().available, 1);
+
+    let conn = &mut pool.get().await.unwrap();
+    assert_ne!(pid(conn).await, cancelled);
+    until_gone(watcher, cancelled).await;
+    assert_eq!((experiments(conn).await, pool.status().size), (0, 1));
+}
+
+// The runtime has one thread: what is sent in a poll isn't answered in the same poll.
+#[tokio::test]
+async fn a_connection_cancelled_in_begin_commit_or_rollback_is_never_handed_out_again() {
+    let db = TestDatabase::new().await;
+    let (pool, watcher) = (db.pool(1), &mut db.connect().await);
+    for stage in ["BEGIN", "COMMIT", "ROLLBACK"] {
+        let mut conn = pool.get().await.unwrap();
+        let cancelled = pid(&mut conn).await;
+        let reached = AtomicBool::new(stage == "BEGIN");
+        let transaction = conn.transaction(async |conn| {
+            assert_ne!(stage, "BEGIN");
+            raw(conn, INSERT).await?;
+            reached.store(true, Relaxed);
+            match stage {
+                "COMMIT" => Ok(()),
+                _ => Err(diesel::result::Error::RollbackTransaction),
+            }
+        });
+        cancel_once(&reached, transaction).await;
+        drop(conn);
+        assert_ne!(pid(&mut pool.get().await.unwrap()).await, cancelled, "{stage}");
+        until_gone(watcher, cancelled).await;
+    }
+    // Whether a cancelled COMMIT arrives is open.
+    assert!(experiments(watcher).await <= 1);
+}
+
+#[tokio::test]
+async fn a_query_cancelled_outside_a_transaction_does_not_answer_the_next() {
+    let db = TestDatabase::empty().await;
+    let pool = db.pool(1);
+    let mut conn = pool.get().await.unwrap();
+    let before = pid(&mut conn).await;
+    assert!(number(&mut conn, "SELECT 41::bigint AS number").now_or_never().is_none());
+    drop(conn);
+    let conn = &mut pool.get().await.unwrap();
+    assert_eq!(number(conn, "SELECT 42::bigint AS number").await, 42);
+    assert_eq!(pid(conn).await, before);
+}
+
+#[tokio::test]
+async fn a_connection_that_the_server_ended_is_replaced() {
+    let db = TestDatabase::empty().await;
+    let (pool, watcher) = (db.pool(1), &mut db.connect().await);
+    let ended = pid(&mut pool.get().await.unwrap()).await;
+    raw(watcher, &format!("SELECT pg_terminate_backend({ended})")).await.unwrap();
+    until_gone(watcher, ended).await;
+    // The client may not have read the end yet. Who meets it is told to try again.
+    eventually("the pool noticed", async || match pool.health().await {
+        Ok(()) => true,
+        Err(error) => {
+            assert!(error.is_retryable(), "{error:?}");
+            false
+        }
+    })
+    .await;
+    assert_ne!(pid(&mut pool.get().await.unwrap()).await, ended);
+    assert_eq!(pool.status().size, 1);
+}

@@ -1,0 +1,319 @@
+//! Publishing versions: now, scheduled, with a key or without, and rotating keys.
+
+use crate::support::TestDatabase;
+use crate::support::fixtures::{
+    API_KEY, active, cipher, counts, draft, key, label, number, publish_now, ready, upstream,
+    weight,
+};
+use chrono::{DateTime, Duration, Utc};
+use diesel_async::AsyncPgConnection;
+use model_experiments::bucketing::Subject;
+use model_experiments::operations::publish::{self, NewVersion};
+use model_experiments::operations::routing::{self, Route};
+use model_experiments::operations::{lifecycle, structure};
+use model_experiments::tables::versions::{self, Version};
+use model_experiments::tables::{Page, variants};
+use model_experiments::values::{
+    AllocationSubject, PublicModelId, Status, Timestamp, VariantId, VersionId,
+};
+use model_experiments::{Error, Pool};
+use secrecy::ExposeSecret;
+use uuid::Uuid;
+
+fn after(instant: DateTime<Utc>, seconds: i64) -> Timestamp {
+    (instant + Duration::seconds(seconds)).try_into().unwrap()
+}
+
+async fn history(conn: &mut AsyncPgConnection, variant: VariantId) -> Vec<Version> {
+    versions::history(conn, variant, Page::first(100)).await.unwrap()
+}
+
+async fn current(conn: &mut AsyncPgConnection, variant: VariantId, at: Timestamp) -> VersionId {
+    versions::find_current(conn, variant, *at.as_datetime()).await.unwrap().unwrap().id
+}
+
+/// The key that the only variant of an active experiment is called with.
+async fn routed_key(conn: &mut AsyncPgConnection, model: &str) -> String {
+    let model = PublicModelId::new(model).unwrap();
+    let routed = routing::load(conn, &model).await.unwrap().unwrap();
+    let subject = Subject::new(AllocationSubject::User, "user");
+    let Route::Serve(served) = routed.route(subject) else { panic!("{routed:?}") };
+    cipher().decrypt(served.key()).unwrap().expose_secret().to_owned()
+}
+
+/// An active experiment with one variant.
+async fn single(conn: &mut AsyncPgConnection, model: &str) -> VariantId {
+    let id = draft(conn, model).await.id;
+    let variant = structure::insert_variant(conn, id, &label("only"), weight(1)).await.unwrap().id;
+    publish_now(conn, variant, "first").await;
+    lifecycle::activate(conn, id).await.unwrap();
+    variant
+}
+
+#[tokio::test]
+async fn a_version_is_published_as_it_was_given() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let variant = ready(conn, "partner/foo").await.control.id;
+    let (upstream, key) = (upstream("rc2"), key("sk-2"));
+    let new = NewVersion::with_key(&upstream, &key).created_by("alice");
+    let version = publish::now(conn, variant, new).await.unwrap();
+    assert_eq!((version.variant_id, &version.upstream), (variant, &upstream));
+    assert_eq!(version.created_by.as_deref(), Some("alice"));
+    assert_eq!(history(conn, variant).await[0], version);
+}
+
+#[tokio::test]
+async fn a_hot_swap_takes_over_at_once_and_leaves_the_variant_as_it_was() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let active = active(conn, "partner/foo").await;
+    let before = variants::list(conn, active.experiment.id).await.unwrap();
+    let old = active.candidate_version;
+
+    let upstream = upstream("rc2");
+    let new =
+        publish::now(conn, active.candidate.id, NewVersion::keeping_key(&upstream)).await.unwrap();
+    assert!(new.effective_at > old.effective_at);
+    assert_eq!(current(conn, active.candidate.id, after(new.effective_at, 0)).await, new.id);
+    let just_before = new.effective_at - Duration::microseconds(1);
+    assert_eq!(current(conn, active.candidate.id, after(just_before, 0)).await, old.id);
+    assert_eq!(variants::list(conn, active.experiment.id).await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_version_without_a_key_keeps_the_key_of_the_one_before() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let variant = single(conn, "partner/foo").await;
+    assert_eq!(routed_key(conn, "partner/foo").await, API_KEY);
+
+    let second = upstream("second");
+    publish::now(conn, variant, NewVersion::keeping_key(&second)).await.unwrap();
+    assert_eq!(routed_key(conn, "partner/foo").await, API_KEY);
+
+    let rotated = publish::rotate_key(conn, variant, &key("sk-2"), Some("bob")).await.unwrap();
+    assert_eq!((&rotated.upstream, rotated.created_by.as_deref()), (&second, Some("bob")));
+    assert_eq!(routed_key(conn, "partner/foo").await, "sk-2");
+
+    publish::now(conn, variant, NewVersion::keeping_key(&upstream("third"))).await.unwrap();
+    assert_eq!(routed_key(conn, "partner/foo").await, "sk-2");
+    assert_eq!(history(conn, variant).await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_first_version_must_bring_a_key() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let id = draft(conn, "partner/foo").await.id;
+    let variant = structure::insert_variant(conn, id, &label("a"), weight(1)).await.unwrap().id;
+    let upstream = upstream("rc1");
+    let missing = Err(Error::KeyMissing(variant));
+    assert_eq!(publish::now(conn, variant, NewVersion::keeping_key(&upstream)).await, missing);
+    let tomorrow = after(*Timestamp::now().as_datetime(), 86_400);
+    let scheduled = NewVersion::keeping_key(&upstream);
+    assert_eq!(publish::at(conn, variant, scheduled, tomorrow).await, missing);
+    assert_eq!(
+        publish::rotate_key(conn, variant, &key("sk"), None).await,
+        Err(Error::NothingToRotate(variant))
+    );
+
+    // One that is only scheduled isn't there yet for one that is effective before it.
+    publish::at(conn, variant, NewVersion::with_key(&upstream, &key("sk")), tomorrow)
+        .await
+        .unwrap();
+    assert_eq!(publish::now(conn, variant, NewVersion::keeping_key(&upstream)).await, missing);
+    assert_eq!(counts(conn).await, [1, 1, 1, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_scheduled_version_is_current_from_its_instant_on() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let ready = ready(conn, "partner/foo").await;
+    let (variant, now) = (ready.control.id, ready.control_version.id);
+    let at = after(ready.control_version.effective_at, 3_600);
+    let next =
+        publish::at(conn, variant, NewVersion::keeping_key(&upstream("next")), at).await.unwrap();
+    assert_eq!(next.effective_at, *at.as_datetime());
+
+    let just_before = after(*at.as_datetime() - Duration::microseconds(1), 0);
+    assert_eq!(current(conn, variant, just_before).await, now);
+    assert_eq!(current(conn, variant, at).await, next.id);
+    // What is published now is served until the scheduled one takes over all the same.
+    let swapped =
+        publish::now(conn, variant, NewVersion::keeping_key(&upstream("swap"))).await.unwrap();
+    assert_eq!(current(conn, variant, just_before).await, swapped.id);
+    assert_eq!(current(conn, variant, at).await, next.id);
+}
+
+#[tokio::test]
+async fn a_scheduled_version_keeps_the_key_that_is_current_by_then() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let variant = single(conn, "partner/foo").await;
+    let start = *Timestamp::now().as_datetime();
+    let (first, second) = (after(start, 3_600), after(start, 7_200));
+    let (upstream, later) = (upstream("later"), key("sk-later"));
+    publish::at(conn, variant, NewVersion::with_key(&upstream, &later), first).await.unwrap();
+    publish::at(conn, variant, NewVersion::keeping_key(&upstream), second).await.unwrap();
+    publish::now(conn, variant, NewVersion::keeping_key(&upstream)).await.unwrap();
+    let keys = "SELECT count(DISTINCT encrypted_api_key) AS number
+                FROM model_experiment_variant_version WHERE effective_at > now()";
+    assert_eq!(number(conn, keys).await, 1);
+    assert_eq!(routed_key(conn, "partner/foo").await, API_KEY);
+}
+
+#[tokio::test]
+async fn of_versions_scheduled_for_one_instant_the_last_published_is_current() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let variant = ready(conn, "partner/foo").await.control.id;
+    let at = after(*Timestamp::now().as_datetime(), 3_600);
+    let mut last = None;
+    for round in 0..10 {
+        let upstream = upstream(&format!("rc{round}"));
+        let version =
+            publish::at(conn, variant, NewVersion::keeping_key(&upstream), at).await.unwrap();
+        assert!(last < Some(version.id));
+        last = Some(version.id);
+        assert_eq!(current(conn, variant, at).await, version.id);
+    }
+}
+
+#[tokio::test]
+async fn a_version_is_never_backdated() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let ready = ready(conn, "partner/foo").await;
+    let at = after(ready.control_version.effective_at, 0);
+    let upstream = upstream("past");
+    match publish::at(conn, ready.control.id, NewVersion::keeping_key(&upstream), at).await {
+        Err(Error::Backdated { variant, effective_at, now }) => {
+            assert_eq!((variant, effective_at), (ready.control.id, *at.as_datetime()));
+            assert!(effective_at < now);
+        }
+        outcome => panic!("{outcome:?}"),
+    }
+    assert_eq!(counts(conn).await, [1, 2, 2, 0, 0]);
+}
+
+#[tokio::test]
+async fn versions_are_added_until_the_experiment_is_completed() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let active = active(conn, "partner/foo").await;
+    let (id, variant) = (active.experiment.id, active.control.id);
+    let upstream = upstream("rc2");
+    let new = NewVersion::keeping_key(&upstream);
+    publish::now(conn, variant, new).await.unwrap();
+    assert_eq!(lifecycle::pause(conn, id).await.unwrap().status, Status::Paused);
+    publish::now(conn, variant, new).await.unwrap();
+    lifecycle::complete(conn, id).await.unwrap();
+
+    let completed = Err(Error::Completed(id));
+    assert_eq!(publish::now(conn, variant, new).await, completed);
+    let tomorrow = after(*Timestamp::now().as_datetime(), 86_400);
+    assert_eq!(publish::at(conn, variant, new, tomorrow).await, completed);
+    assert_eq!(publish::rotate_key(conn, variant, &key("sk"), None).await, completed);
+    assert_eq!(history(conn, variant).await.len(), 3);
+}
+
+#[tokio::test]
+async fn an_unknown_variant_or_a_bad_user_is_refused() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let variant = VariantId::from(Uuid::now_v7());
+    let (upstream, key) = (upstream("rc1"), key("sk"));
+    let new = NewVersion::with_key(&upstream, &key);
+    let not_found = Err(Error::VariantNotFound(variant));
+    assert_eq!(publish::now(conn, variant, new).await, not_found);
+    assert_eq!(publish::rotate_key(conn, variant, &key, None).await, not_found);
+
+    let variant = ready(conn, "partner/foo").await.control.id;
+    for outcome in [
+        publish::now(conn, variant, new.created_by("a\0")).await,
+        publish::rotate_key(conn, variant, &key, Some("a\0")).await,
+    ] {
+        assert!(matches!(outcome, Err(Error::Invalid(_))), "{outcome:?}");
+    }
+    assert_eq!(history(conn, variant).await.len(), 1);
+}
+
+#[tokio::test]
+async fn history_is_read_newest_first_page_by_page() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let variant = ready(conn, "partner/foo").await.control.id;
+    let tomorrow = after(*Timestamp::now().as_datetime(), 86_400);
+    for round in 0..4 {
+        let upstream = upstream(&format!("rc{round}"));
+        let new = NewVersion::keeping_key(&upstream);
+        publish::now(conn, variant, new).await.unwrap();
+        publish::at(conn, variant, new, tomorrow).await.unwrap();
+    }
+    let whole = history(conn, variant).await;
+    assert_eq!(whole.len(), 9);
+    assert!(whole.is_sorted_by(|a, b| (a.effective_at, a.id) > (b.effective_at, b.id)));
+    let mut paged = Vec::new();
+    let mut page = Page::first(2);
+    loop {
+        let rows = versions::history(conn, variant, page).await.unwrap();
+        let Some(last) = rows.last() else { break };
+        page = Page::after(last.cursor(), 2);
+        paged.extend(rows);
+    }
+    assert_eq!(paged, whole);
+}
+
+#[tokio::test]
+async fn every_variant_is_listed_with_its_current_version() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let ready = ready(conn, "partner/foo").await;
+    let id = ready.experiment.id;
+    let bare = structure::insert_variant(conn, id, &label("bare"), weight(1)).await.unwrap();
+    let at = ready.candidate_version.effective_at;
+    let mut expected = vec![
+        (ready.control, Some(ready.control_version)),
+        (ready.candidate.clone(), Some(ready.candidate_version)),
+        (bare, None),
+    ];
+    expected.sort_by_key(|(variant, _)| variant.id);
+    let swapped = publish_now(conn, ready.candidate.id, "rc2").await;
+    assert_eq!(versions::list_current(conn, id, at).await.unwrap(), expected);
+
+    for (variant, version) in &mut expected {
+        if variant.id == ready.candidate.id {
+            *version = Some(swapped.clone());
+        }
+    }
+    assert_eq!(versions::list_current(conn, id, swapped.effective_at).await.unwrap(), expected);
+    let long_ago = after(at, -86_400);
+    let none = versions::list_current(conn, id, *long_ago.as_datetime()).await.unwrap();
+    assert_eq!(none.len(), 3);
+    assert!(none.iter().all(|(_, version)| version.is_none()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn publishers_who_race_take_effect_in_the_order_in_which_they_commit() {
+    async fn publish(pool: Pool, variant: VariantId) -> Version {
+        let conn = &mut pool.get().await.unwrap();
+        publish::now(conn, variant, NewVersion::keeping_key(&upstream("racer"))).await.unwrap()
+    }
+    let db = TestDatabase::new().await;
+    let pool = db.pool(8);
+    let conn = &mut db.connect().await;
+    let variant = ready(conn, "partner/foo").await.control.id;
+    let racers: Vec<_> = (0..32).map(|_| tokio::spawn(publish(pool.clone(), variant))).collect();
+    for racer in racers {
+        racer.await.unwrap();
+    }
+    // xmin tells the order of the transactions that wrote, each of which held the lock to its end.
+    let out_of_order = "SELECT count(*) AS number FROM (
+        SELECT effective_at <= lag(effective_at) OVER (ORDER BY xmin::text::bigint) AS is_wrong
+        FROM model_experiment_variant_version WHERE upstream ->> 'internal_id' = 'racer'
+    ) AS written WHERE is_wrong";
+    assert_eq!(number(conn, out_of_order).await, 0);
+    assert_eq!(history(conn, variant).await.len(), 33);
+}

@@ -1,0 +1,195 @@
+//! Routing: which version serves whom, and every reason why none does.
+
+use crate::support::TestDatabase;
+use crate::support::fixtures::{
+    API_KEY, active, cipher, draft, label, public_model_id, publish_now, raw, ready, upstream,
+    weight,
+};
+use diesel_async::AsyncPgConnection;
+use model_experiments::bucketing::{self, Subject};
+use model_experiments::operations::publish::{self, NewVersion};
+use model_experiments::operations::routing::{self, Route, Unavailable};
+use model_experiments::operations::{lifecycle, structure};
+use model_experiments::tables::variants;
+use model_experiments::values::{AllocationSubject, Timestamp, VariantId};
+use secrecy::ExposeSecret;
+use std::collections::HashSet;
+
+fn user(id: &str) -> Option<Subject<'_>> {
+    Subject::new(AllocationSubject::User, id)
+}
+
+async fn is_routed(conn: &mut AsyncPgConnection, model: &str) -> bool {
+    routing::load(conn, &public_model_id(model)).await.unwrap().is_some()
+}
+
+#[tokio::test]
+async fn a_user_is_served_by_the_variant_that_bucketing_picks() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let active = active(conn, "partner/foo").await;
+    let id = active.experiment.id;
+    let variants = variants::list(conn, id).await.unwrap();
+    let routed = routing::load(conn, &active.experiment.public_model_id).await.unwrap().unwrap();
+    assert_eq!(routed.id(), id);
+
+    let mut seen = HashSet::new();
+    for at in 0..200 {
+        let name = format!("user-{at}");
+        let subject = user(&name).unwrap();
+        let Route::Serve(served) = routed.route(Some(subject)) else { panic!("{routed:?}") };
+        let picked = bucketing::pick(id, &variants, |variant| variant.weight, subject).unwrap();
+        assert_eq!((served.experiment, served.variant), (id, picked.id));
+        assert_eq!(served.subject, AllocationSubject::User);
+        let version = if picked.id == active.control.id {
+            &active.control_version
+        } else {
+            &active.candidate_version
+        };
+        assert_eq!((served.version, served.upstream()), (version.id, &version.upstream));
+        assert_eq!(cipher().decrypt(served.key()).unwrap().expose_secret(), API_KEY);
+        seen.insert(picked.id);
+    }
+    assert_eq!(seen.len(), 2);
+}
+
+#[tokio::test]
+async fn only_active_and_paused_experiments_are_routed() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    assert!(!is_routed(conn, "partner/foo").await);
+    let id = ready(conn, "partner/foo").await.experiment.id;
+    assert!(!is_routed(conn, "partner/foo").await);
+    lifecycle::activate(conn, id).await.unwrap();
+    assert!(is_routed(conn, "partner/foo").await);
+    assert!(!is_routed(conn, "partner/fo").await);
+
+    lifecycle::pause(conn, id).await.unwrap();
+    let model = public_model_id("partner/foo");
+    let routed = routing::load(conn, &model).await.unwrap().unwrap();
+    assert_eq!(routed.route(user("u")), Route::Paused);
+    assert_eq!(routed.route(None), Route::Paused);
+
+    // Archiving never changes routing: the public model id must not fall through.
+    lifecycle::archive(conn, id).await.unwrap();
+    let routed = routing::load(conn, &model).await.unwrap().unwrap();
+    assert_eq!(routed.route(user("u")), Route::Paused);
+
+    lifecycle::complete(conn, id).await.unwrap();
+    assert!(!is_routed(conn, "partner/foo").await);
+}
+
+#[tokio::test]
+async fn without_a_subject_nobody_is_served() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    active(conn, "partner/foo").await;
+    let routed = routing::load(conn, &public_model_id("partner/foo")).await.unwrap().unwrap();
+    assert_eq!(routed.route(None), Route::Unavailable(Unavailable::NoSubject));
+}
+
+#[tokio::test]
+async fn a_hot_swap_and_a_rotated_key_are_served_at_once_and_no_user_moves() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let active = active(conn, "partner/foo").await;
+    let model = &active.experiment.public_model_id;
+    let users: Vec<_> = (0..50).map(|at| format!("user-{at}")).collect();
+    let variant_of = |route: Route<'_>| match route {
+        Route::Serve(served) => served.variant,
+        route => panic!("{route:?}"),
+    };
+    let routed = routing::load(conn, model).await.unwrap().unwrap();
+    let before: Vec<_> = users.iter().map(|name| variant_of(routed.route(user(name)))).collect();
+
+    let swapped = publish_now(conn, active.candidate.id, "rc2").await;
+    let key = crate::support::fixtures::key("sk-2");
+    publish::rotate_key(conn, active.control.id, &key, None).await.unwrap();
+    // A version that is only scheduled serves nobody yet.
+    let tomorrow =
+        (*Timestamp::now().as_datetime() + chrono::Duration::days(1)).try_into().unwrap();
+    let later = upstream("later");
+    publish::at(conn, active.control.id, NewVersion::keeping_key(&later), tomorrow).await.unwrap();
+
+    let routed = routing::load(conn, model).await.unwrap().unwrap();
+    for (name, before) in users.iter().zip(before) {
+        let Route::Serve(served) = routed.route(user(name)) else { panic!("{routed:?}") };
+        assert_eq!(served.variant, before);
+        if before == active.candidate.id {
+            assert_eq!((served.version, served.upstream().internal_id()), (swapped.id, "rc2"));
+        } else {
+            assert_eq!(cipher().decrypt(served.key()).unwrap().expose_secret(), "sk-2");
+            assert_eq!(served.upstream(), &active.control_version.upstream);
+        }
+    }
+}
+
+/// An active experiment with one variant, in a state that only raw SQL can bring about.
+async fn broken(conn: &mut AsyncPgConnection, model: &str, sql: &str) -> (VariantId, Unavailable) {
+    let id = draft(conn, model).await.id;
+    let only = structure::insert_variant(conn, id, &label("only"), weight(1)).await.unwrap();
+    publish_now(conn, only.id, "rc1").await;
+    lifecycle::activate(conn, id).await.unwrap();
+    raw(conn, sql).await.unwrap();
+    let routed = routing::load(conn, &public_model_id(model)).await.unwrap().unwrap();
+    match routed.route(user("u")) {
+        Route::Unavailable(reason) => (only.id, reason),
+        route => panic!("{route:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_can_not_be_served_is_unavailable_with_its_reason() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let (_, reason) = broken(conn, "partner/a", "DELETE FROM model_experiment_variant").await;
+    assert_eq!(reason, Unavailable::NoVariant);
+
+    let late =
+        "UPDATE model_experiment_variant_version SET effective_at = now() + interval '1 day'";
+    let (variant, reason) = broken(conn, "partner/b", late).await;
+    assert_eq!(reason, Unavailable::NoCurrentVersion(variant));
+
+    for (model, column, json, expected) in [
+        ("partner/c", "upstream", r#"{"internal_id": "a"}"#, "upstream.base_url is missing"),
+        (
+            "partner/d",
+            "encrypted_api_key",
+            r#"{"iv": ""}"#,
+            "must be an object of exactly iv, data",
+        ),
+    ] {
+        let sql = format!("UPDATE model_experiment_variant_version SET {column} = '{json}'");
+        let (_, reason) = broken(conn, model, &sql).await;
+        assert!(matches!(reason, Unavailable::Unreadable { .. }), "{reason:?}");
+        assert!(reason.to_string().contains(expected), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_can_not_be_read_keeps_no_other_variant_from_being_served() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let active = active(conn, "partner/foo").await;
+    let sql = format!(
+        "UPDATE model_experiment_variant_version SET upstream = '[]' WHERE id = '{}'",
+        active.control_version.id
+    );
+    raw(conn, &sql).await.unwrap();
+    let routed = routing::load(conn, &active.experiment.public_model_id).await.unwrap().unwrap();
+    let (mut served, mut unavailable) = (0, 0);
+    for at in 0..100 {
+        match routed.route(user(&format!("user-{at}"))) {
+            Route::Serve(route) => {
+                assert_eq!(route.variant, active.candidate.id);
+                served += 1;
+            }
+            Route::Unavailable(Unavailable::Unreadable { version, .. }) => {
+                assert_eq!(version, active.control_version.id);
+                unavailable += 1;
+            }
+            route => panic!("{route:?}"),
+        }
+    }
+    assert!(served > 0 && unavailable > 0);
+}

@@ -1,0 +1,120 @@
+//! Prepared statements: every query is one, and its plan doesn't depend on its binds.
+
+use crate::support::TestDatabase;
+use crate::support::fixtures::{
+    self, active, counts, draft, label, number, public_model_id, publish_now, raw, ready, request,
+    text, upstream, weight,
+};
+use chrono::{DateTime, Duration, Utc};
+use model_experiments::operations::publish::{self, NewVersion};
+use model_experiments::operations::{
+    feedback, lifecycle, overview, record, routing, structure, summary,
+};
+use model_experiments::tables::experiments::{self, ExperimentChanges, ExperimentFilter};
+use model_experiments::tables::usages::{self, NewUsage};
+use model_experiments::tables::{Page, requests, variants, versions};
+use model_experiments::values::{Status, Timestamp};
+
+const RUNS: usize = 20;
+
+/// The query functions of the crate, with the filters and pages that the test asks for.
+const QUERIES: i64 = 41;
+
+#[tokio::test]
+async fn each_query_is_prepared_once_and_planned_once() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let foo = active(conn, "partner/foo").await;
+    let id = foo.experiment.id;
+    let model = public_model_id("partner/foo");
+    let (new, key) = (upstream("rc2"), fixtures::key("sk-2"));
+    let tomorrow =
+        Timestamp::try_from(*Timestamp::now().as_datetime() + Duration::days(1)).unwrap();
+
+    // A long history, of which the planner knows.
+    raw(
+        conn,
+        "INSERT INTO model_experiment_variant_version (variant_id, upstream, encrypted_api_key, effective_at)
+         SELECT variant_id, upstream, encrypted_api_key, effective_at - age * interval '1 minute'
+         FROM model_experiment_variant_version, generate_series(1, 2000) AS age;
+         ANALYZE",
+    )
+    .await
+    .unwrap();
+
+    for run in 0..RUNS {
+        let now: DateTime<Utc> = Timestamp::now().into();
+        let window = now - Duration::days(1)..now + Duration::days(1);
+
+        // The life of another experiment, with every change of its structure.
+        let other = ready(conn, "partner/other").await;
+        let renamed = ExperimentChanges::new().name("Bar");
+        structure::update(conn, other.experiment.id, &renamed).await.unwrap();
+        structure::set_weight(conn, other.control.id, weight(7)).await.unwrap();
+        structure::rename_variant(conn, other.control.id, &label("renamed")).await.unwrap();
+        structure::delete_variant(conn, other.control.id).await.unwrap();
+        lifecycle::activate(conn, other.experiment.id).await.unwrap();
+        lifecycle::pause(conn, other.experiment.id).await.unwrap();
+        lifecycle::activate(conn, other.experiment.id).await.unwrap();
+        lifecycle::complete(conn, other.experiment.id).await.unwrap();
+        lifecycle::archive(conn, other.experiment.id).await.unwrap();
+        let doomed = draft(conn, "partner/doomed").await.id;
+        lifecycle::delete(conn, doomed).await.unwrap();
+
+        publish_now(conn, foo.control.id, "rc3").await;
+        publish::now(conn, foo.control.id, NewVersion::keeping_key(&new)).await.unwrap();
+        publish::at(conn, foo.control.id, NewVersion::keeping_key(&new), tomorrow).await.unwrap();
+        publish::rotate_key(conn, foo.control.id, &key, None).await.unwrap();
+
+        let usage = NewUsage::new("user-1");
+        let new_request =
+            request(foo.control_version.id).client_request_id(format!("client-{run}"));
+        for _ in 0..2 {
+            assert!(record::usage_with_request(conn, &usage, &new_request).await.is_ok());
+        }
+        assert!(record::attribute(conn, usage.id, &new_request).await.is_ok());
+
+        assert!(experiments::find(conn, id).await.unwrap().is_some());
+        for filter in [
+            ExperimentFilter::new(),
+            ExperimentFilter::new().status(Status::Active).public_model_id(model.clone()),
+        ] {
+            let page = experiments::list(conn, &filter, Page::first(1)).await.unwrap();
+            let next = Page::after(page[0].cursor(), 1);
+            experiments::list(conn, &filter, next).await.unwrap();
+        }
+        assert_eq!(variants::list(conn, id).await.unwrap().len(), 2);
+        assert!(versions::find_current(conn, foo.control.id, now).await.unwrap().is_some());
+        assert_eq!(versions::list_current(conn, id, now).await.unwrap().len(), 2);
+        let page = versions::history(conn, foo.control.id, Page::first(1)).await.unwrap();
+        let next = Page::after(page[0].cursor(), 1);
+        assert_eq!(versions::history(conn, foo.control.id, next).await.unwrap().len(), 1);
+        assert!(usages::find(conn, usage.id).await.unwrap().is_some());
+        assert!(requests::find(conn, usage.id).await.unwrap().is_some());
+        let client = format!("client-{run}");
+        assert_eq!(requests::list_by_client_request_id(conn, &client).await.unwrap().len(), 1);
+        let clients = [client.as_str(), "a", "b", "c", "d", "e", "f", "g", "h", "i"];
+        assert_eq!(feedback::served_by(conn, &clients).await.unwrap().len(), 1);
+        assert_eq!(summary::by_version(conn, id, window.clone()).await.unwrap().len(), 1);
+        assert_eq!(summary::by_version_and_subject(conn, id, window).await.unwrap().len(), 1);
+        assert!(overview::find(conn, id, now).await.unwrap().is_some());
+        assert!(routing::load(conn, &model).await.unwrap().is_some());
+    }
+    assert_eq!(counts(conn).await[3..], [20, 20]);
+
+    // What this test itself asks isn't kept; `SET` is the connection's own.
+    let statements =
+        "FROM pg_prepared_statements WHERE statement ~ '^[(]?(SELECT|INSERT|UPDATE|DELETE|WITH)'
+        AND statement !~ ' AS (number|text) FROM '";
+    let distinct = format!("SELECT count(DISTINCT statement) AS number {statements}");
+    assert_eq!(number(conn, &distinct).await, QUERIES);
+    let all = format!("SELECT count(*) AS number {statements}");
+    assert_eq!(number(conn, &all).await, QUERIES);
+    // A page's limit is a bind, which the planner may well prefer to know.
+    let replanned = format!(
+        "SELECT coalesce(string_agg(
+            format('%s generic and %s custom plans of %s', generic_plans, custom_plans, statement), E'\n'
+        ), '') AS text {statements} AND statement !~ 'LIMIT [$]' AND (generic_plans = 0 OR custom_plans > 5)"
+    );
+    assert_eq!(text(conn, &replanned).await, "");
+}

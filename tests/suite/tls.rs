@@ -1,0 +1,208 @@
+//! TLS as libpq's `sslmode` and `sslrootcert` have it, against servers with certificates of our own making.
+
+use crate::support::fixtures::{eventually, free_port, number, option, raw, setting};
+use crate::support::postgres::{Binaries, Server};
+use diesel_async::AsyncPgConnection;
+use model_experiments::{Error, Pool, connection};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use std::io;
+use std::path::Path;
+use std::sync::LazyLock;
+
+/// Has a certificate for `localhost` of an authority of its own.
+static TLS: LazyLock<TcpServer> = LazyLock::new(|| {
+    TcpServer::start(|directory| {
+        let authority = authority("ours")?;
+        let (key, leaf) = (generated(KeyPair::generate())?, parameters("server", &["localhost"])?);
+        std::fs::write(directory.join("root.pem"), authority.pem())?;
+        std::fs::write(directory.join("other.pem"), self::authority("other")?.pem())?;
+        std::fs::write(directory.join("empty.pem"), "")?;
+        std::fs::write(directory.join("garbage.pem"), "no certificate")?;
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        std::fs::write(directory.join("broken.pem"), broken)?;
+        std::fs::write(
+            directory.join("server.pem"),
+            generated(leaf.signed_by(&key, &authority))?.pem(),
+        )?;
+        std::fs::write(directory.join("server.key"), key.serialize_pem())?;
+        Ok(vec!["ssl=on".to_owned()])
+    })
+});
+
+/// A server that listens on 127.0.0.1 too.
+struct TcpServer {
+    server: Server,
+    port: u16,
+}
+
+impl TcpServer {
+    fn start(configure: impl FnOnce(&Path) -> io::Result<Vec<String>>) -> Self {
+        let port = free_port();
+        let server = Server::start_with(&Binaries::find(|_| {}).unwrap(), None, |directory| {
+            let mut settings = configure(directory)?;
+            settings.push("listen_addresses=127.0.0.1".to_owned());
+            settings.push(format!("port={port}"));
+            for (setting, file) in [("ssl_cert_file", "server.pem"), ("ssl_key_file", "server.key")]
+            {
+                settings.push(format!("{setting}={}", directory.join(file).display()));
+            }
+            Ok(settings)
+        });
+        Self { server: server.unwrap(), port }
+    }
+
+    fn url(&self, host: &str, options: &str) -> String {
+        format!("postgres://postgres@{host}:{}/postgres?{options}", self.port)
+    }
+
+    /// The URL with one of the server's files as the certificates to trust.
+    fn trusting(&self, host: &str, mode: &str, root: &str) -> String {
+        let root = self.server.directory().join(root);
+        self.url(host, &format!("sslmode={mode}&sslrootcert={}", root.display()))
+    }
+}
+
+fn generated<T>(result: Result<T, rcgen::Error>) -> io::Result<T> {
+    result.map_err(io::Error::other)
+}
+
+fn parameters(name: &str, hosts: &[&str]) -> io::Result<CertificateParams> {
+    let hosts: Vec<_> = hosts.iter().copied().map(str::to_owned).collect();
+    let mut parameters = generated(CertificateParams::new(hosts))?;
+    parameters.distinguished_name.push(DnType::CommonName, name);
+    Ok(parameters)
+}
+
+fn authority(name: &str) -> io::Result<CertifiedIssuer<'static, KeyPair>> {
+    let mut parameters = parameters(name, &[])?;
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    generated(CertifiedIssuer::self_signed(parameters, generated(KeyPair::generate())?))
+}
+
+async fn is_encrypted(conn: &mut AsyncPgConnection) -> bool {
+    let sql =
+        "SELECT count(*) FILTER (WHERE ssl AND version LIKE 'TLSv1.%') * 10 + count(*) AS number
+               FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    match number(conn, sql).await {
+        1 => false,
+        11 => true,
+        other => panic!("{other}"),
+    }
+}
+
+async fn connects_encrypted(url: &str) -> bool {
+    let mut conn = connection::connect(url).await.unwrap_or_else(|error| panic!("{url}: {error}"));
+    is_encrypted(&mut conn).await
+}
+
+/// What is refused for good, and why.
+async fn refusal(url: &str) -> String {
+    match connection::connect(url).await.err() {
+        Some(error @ Error::Configuration(_)) if !error.is_retryable() => error.to_string(),
+        other => panic!("{url}: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn encrypts_unless_told_not_to() {
+    assert!(!connects_encrypted(&TLS.url("localhost", "sslmode=disable")).await);
+    for options in ["", "sslmode=prefer", "sslmode=require"] {
+        assert!(connects_encrypted(&TLS.url("localhost", options)).await, "{options}");
+    }
+    // Over a Unix socket nothing is, whatever the mode.
+    let socket = option(&TLS.server.url("postgres"), "sslmode=require");
+    assert!(!connects_encrypted(&socket).await);
+}
+
+#[tokio::test]
+async fn verify_full_accepts_only_the_authority_and_the_host_that_it_was_told() {
+    assert!(connects_encrypted(&TLS.trusting("localhost", "verify-full", "root.pem")).await);
+    let error = refusal(&TLS.trusting("localhost", "verify-full", "other.pem")).await;
+    assert!(error.contains("UnknownIssuer"), "{error}");
+    let error = refusal(&TLS.trusting("127.0.0.1", "verify-full", "root.pem")).await;
+    assert!(error.contains("not valid for name"), "{error}");
+}
+
+#[tokio::test]
+async fn verify_ca_does_not_mind_the_host() {
+    for host in ["localhost", "127.0.0.1"] {
+        assert!(connects_encrypted(&TLS.trusting(host, "verify-ca", "root.pem")).await, "{host}");
+        let error = refusal(&TLS.trusting(host, "verify-ca", "other.pem")).await;
+        assert!(error.contains("UnknownIssuer"), "{host}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_file_the_systems_authorities_count() {
+    for mode in ["verify-ca", "verify-full"] {
+        refusal(&TLS.url("localhost", &format!("sslmode={mode}"))).await;
+        refusal(&TLS.url("localhost", &format!("sslmode={mode}&sslrootcert=system"))).await;
+    }
+}
+
+#[tokio::test]
+async fn require_with_a_file_verifies_the_chain_and_not_the_host() {
+    for host in ["localhost", "127.0.0.1"] {
+        assert!(connects_encrypted(&TLS.trusting(host, "require", "root.pem")).await, "{host}");
+        let error = refusal(&TLS.trusting(host, "require", "other.pem")).await;
+        assert!(error.contains("UnknownIssuer"), "{host}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_without_a_certificate_is_named() {
+    for file in ["missing.pem", "empty.pem", "garbage.pem", "broken.pem"] {
+        for mode in ["require", "verify-ca", "verify-full"] {
+            let error = refusal(&TLS.trusting("localhost", mode, file)).await;
+            assert!(error.contains(file), "{mode}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_pool_connects_over_tls() {
+    let url = TLS.trusting("localhost", "verify-full", "root.pem");
+    let pool = Pool::builder(url).application_name("over tls").max_size(2).build().unwrap();
+    pool.health().await.unwrap();
+    let (first, second) = (&mut pool.get().await.unwrap(), &mut pool.get().await.unwrap());
+    for conn in [first, second] {
+        assert!(is_encrypted(conn).await);
+        assert_eq!(setting(conn, "application_name").await, "over tls");
+    }
+
+    let stranger = Pool::builder(TLS.trusting("localhost", "verify-full", "other.pem"));
+    let error = stranger.build().unwrap().get().await.err().unwrap();
+    assert!(matches!(error, Error::Configuration(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_enough_only_where_encryption_is_a_preference() {
+    let plain = TcpServer::start(|directory| {
+        let (key, leaf) = (generated(KeyPair::generate())?, parameters("self", &["localhost"])?);
+        let certificate = generated(leaf.self_signed(&key))?;
+        std::fs::write(directory.join("server.pem"), certificate.pem())?;
+        std::fs::write(directory.join("server.key"), key.serialize_pem())?;
+        Ok(Vec::new())
+    });
+    for options in ["", "sslmode=disable", "sslmode=prefer"] {
+        assert!(!connects_encrypted(&plain.url("localhost", options)).await, "{options}");
+    }
+    for mode in ["require", "verify-ca", "verify-full"] {
+        let url = plain.trusting("localhost", mode, "server.pem");
+        let error = refusal(&url).await;
+        assert!(error.contains("server does not support TLS"), "{error}");
+    }
+
+    // The same server, with a certificate that vouches for itself.
+    let conn = &mut connection::connect(&plain.url("localhost", "")).await.unwrap();
+    raw(conn, "ALTER SYSTEM SET ssl = on").await.unwrap();
+    raw(conn, "SELECT pg_reload_conf()").await.unwrap();
+    eventually("the server offers TLS", async || {
+        connects_encrypted(&plain.url("localhost", "sslmode=prefer")).await
+    })
+    .await;
+    for mode in ["require", "verify-ca", "verify-full"] {
+        let url = plain.trusting("localhost", mode, "server.pem");
+        assert!(connects_encrypted(&url).await, "{mode}");
+    }
+}
