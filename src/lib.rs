@@ -20,3 +20,7 @@ pub mod values;
 
 pub use error::{Error, Result};
 pub use pool::Pool;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

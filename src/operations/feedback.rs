@@ -11,11 +11,12 @@ use crate::schema::{
     model_experiment_request, model_experiment_variant, model_experiment_variant_version,
 };
 use crate::tables::Returns;
-use crate::values::{ExperimentId, Label, UsageId, VariantId, VersionId};
+use crate::values::{ExperimentId, Label, UsageId, VariantId, VersionId, storable};
 
 /// What served a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Queryable, Selectable)]
 #[diesel(table_name = model_experiment_request, check_for_backend(Pg))]
+#[non_exhaustive]
 pub struct ServedBy {
     /// The id that the client gave the request.
     #[diesel(select_expression = model_experiment_request::client_request_id.assume_not_null())]
@@ -56,10 +57,13 @@ fn by_client_request_ids(ids: &[&str]) -> impl Returns<ServedBy> {
 ///
 /// # Errors
 ///
-/// Only what the database says.
+/// [`Error::Invalid`](crate::Error::Invalid) when an id contains a NUL character.
 pub async fn served_by(
     conn: &mut AsyncPgConnection,
     client_request_ids: &[&str],
 ) -> Result<Vec<ServedBy>> {
+    for id in client_request_ids {
+        storable("client_request_id", id)?;
+    }
     by_client_request_ids(client_request_ids).load(conn).await
 }

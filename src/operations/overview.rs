@@ -15,6 +15,7 @@ use crate::values::ExperimentId;
 
 /// An experiment with its variants and their current versions. It holds no key.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Overview {
     /// The experiment.
     pub experiment: Experiment,
@@ -24,6 +25,7 @@ pub struct Overview {
 
 /// A variant with its current version.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct VariantOverview {
     /// The variant.
     pub variant: Variant,

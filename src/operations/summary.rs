@@ -22,6 +22,7 @@ use crate::values::{AllocationSubject, ExperimentId, Label, VariantId, VersionId
 
 /// What one version served in a window of time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct VersionSummary {
     /// The version.
     pub version: VersionId,
@@ -40,6 +41,7 @@ pub struct VersionSummary {
 /// Sums over requests and their usages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Queryable, Selectable)]
 #[diesel(table_name = microdollar_usage, check_for_backend(Pg))]
+#[non_exhaustive]
 pub struct Totals {
     /// Requests.
     #[diesel(select_expression = count_star())]

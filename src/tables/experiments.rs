@@ -16,6 +16,7 @@ use crate::values::{ExperimentId, InvalidValue, PublicModelId, Status, VariantId
 /// An A/B test that swaps the upstream checkpoint behind one public model id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Queryable, Selectable)]
 #[diesel(table_name = model_experiment, check_for_backend(Pg))]
+#[non_exhaustive]
 pub struct Experiment {
     /// Identifies the experiment.
     pub id: ExperimentId,

@@ -17,6 +17,7 @@ use crate::values::{
 /// Attributes one served request, 1:1 with its usage, to the exact version that served it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Queryable, Selectable)]
 #[diesel(table_name = model_experiment_request, check_for_backend(Pg))]
+#[non_exhaustive]
 pub struct Request {
     /// The usage of the request; identifies the request too.
     pub usage_id: UsageId,
@@ -133,10 +134,11 @@ pub async fn find(conn: &mut AsyncPgConnection, id: UsageId) -> Result<Option<Re
 ///
 /// # Errors
 ///
-/// Only what the database says.
+/// [`Error::Invalid`](crate::Error::Invalid) when the id contains a NUL character.
 pub async fn list_by_client_request_id(
     conn: &mut AsyncPgConnection,
     client_request_id: &str,
 ) -> Result<Vec<Request>> {
+    storable("client_request_id", client_request_id)?;
     by_client_request_id(client_request_id).load(conn).await
 }

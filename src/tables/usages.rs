@@ -15,6 +15,7 @@ use crate::values::{InvalidValue, Timestamp, UsageId, storable};
 /// What one served request used and cost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Queryable, Selectable)]
 #[diesel(table_name = microdollar_usage, check_for_backend(Pg))]
+#[non_exhaustive]
 pub struct Usage {
     /// Identifies the usage.
     pub id: UsageId,

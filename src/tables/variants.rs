@@ -15,6 +15,7 @@ use crate::values::{ExperimentId, Label, VariantId, Weight};
 /// A stable slot of an experiment that users are bucketed into.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Queryable, Selectable)]
 #[diesel(table_name = model_experiment_variant, check_for_backend(Pg))]
+#[non_exhaustive]
 pub struct Variant {
     /// Identifies the variant; variants share the weight line in ascending order of it.
     pub id: VariantId,

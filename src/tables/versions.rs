@@ -19,6 +19,7 @@ use crate::values::{EncryptedApiKey, ExperimentId, Upstream, VariantId, VersionI
 /// The immutable upstream configuration that a variant serves from an instant on.
 #[derive(Debug, Clone, PartialEq, Serialize, Queryable, Selectable)]
 #[diesel(table_name = model_experiment_variant_version, check_for_backend(Pg))]
+#[non_exhaustive]
 pub struct Version {
     /// Identifies the version.
     pub id: VersionId,

@@ -4,6 +4,7 @@ use crate::support::TestDatabase;
 use crate::support::fixtures::{Ready, active, draft, label, publish_now, ready, request, weight};
 use chrono::{DateTime, Duration, TimeZone, Utc};
 use diesel_async::AsyncPgConnection;
+use model_experiments::Error;
 use model_experiments::operations::summary::{self, Totals, VersionSummary};
 use model_experiments::operations::{feedback, overview, record, structure};
 use model_experiments::tables::requests::NewRequest;
@@ -75,16 +76,16 @@ async fn serve(
     usage
 }
 
-fn totals(requests: i64, errors: i64) -> Totals {
-    Totals {
-        requests,
-        errors,
-        input_tokens: 10 * requests,
-        output_tokens: 20 * requests,
-        cache_write_tokens: 30 * requests,
-        cache_hit_tokens: 40 * requests,
-        cost: 1_000 * requests,
-    }
+/// What a summary should say: version, subject, users, requests and errors. The sums follow from these.
+type Served = (VersionId, Option<AllocationSubject>, i64, i64, i64);
+
+fn served(summary: &VersionSummary) -> Served {
+    let Totals { requests, errors, cost, .. } = summary.totals;
+    let Totals { input_tokens, output_tokens, cache_write_tokens, cache_hit_tokens, .. } =
+        summary.totals;
+    let sums = [input_tokens, output_tokens, cache_write_tokens, cache_hit_tokens, cost];
+    assert_eq!(sums, [10, 20, 30, 40, 1_000].map(|each| each * requests));
+    (summary.version, summary.subject, summary.distinct_users, requests, errors)
 }
 
 #[tokio::test]
@@ -108,35 +109,28 @@ async fn a_summary_counts_what_each_version_served() {
         serve(conn, version, subject, user, seconds).await;
     }
     let window = noon()..noon() + Duration::seconds(60);
-    let row = |variant: &model_experiments::tables::variants::Variant,
-               version,
-               subject,
-               users,
-               totals| {
-        VersionSummary {
-            version,
-            variant: variant.id,
-            label: variant.label.clone(),
-            subject,
-            distinct_users: users,
-            totals,
-        }
-    };
-    let mut expected = vec![
-        row(&foo.control, control, None, 2, totals(4, 1)),
-        row(&foo.candidate, candidate, None, 1, totals(1, 0)),
-    ];
-    expected.sort_by_key(|summary| (summary.variant, summary.version));
     let id = foo.experiment.id;
-    assert_eq!(summary::by_version(conn, id, window.clone()).await.unwrap(), expected);
+    let summaries = summary::by_version(conn, id, window.clone()).await.unwrap();
+    let mut expected = vec![(control, None, 2, 4, 1), (candidate, None, 1, 1, 0)];
+    expected.sort_by_key(
+        |(version, ..)| if *version == control { foo.control.id } else { foo.candidate.id },
+    );
+    assert_eq!(summaries.iter().map(served).collect::<Vec<_>>(), expected);
+    for summary in summaries {
+        let variant = if summary.version == control { &foo.control } else { &foo.candidate };
+        assert_eq!((summary.variant, &summary.label), (variant.id, &variant.label));
+    }
 
+    let summaries = summary::by_version_and_subject(conn, id, window).await.unwrap();
     let mut expected = vec![
-        row(&foo.control, control, Some(Ip), 2, totals(2, 1)),
-        row(&foo.control, control, Some(User), 1, totals(2, 0)),
-        row(&foo.candidate, candidate, Some(User), 1, totals(1, 0)),
+        (control, Some(Ip), 2, 2, 1),
+        (control, Some(User), 1, 2, 0),
+        (candidate, Some(User), 1, 1, 0),
     ];
-    expected.sort_by_key(|summary| (summary.variant, summary.version));
-    assert_eq!(summary::by_version_and_subject(conn, id, window).await.unwrap(), expected);
+    expected.sort_by_key(
+        |(version, ..)| if *version == control { foo.control.id } else { foo.candidate.id },
+    );
+    assert_eq!(summaries.iter().map(served).collect::<Vec<_>>(), expected);
 
     // Half-open: a window's end is the next one's beginning.
     for (from, to, requests) in [(0, 1, 1), (1, 2, 1), (0, 0, 0), (2, 1, 0), (-1, 61, 7)] {
@@ -204,4 +198,6 @@ async fn feedback_finds_what_served_each_request() {
     assert_eq!(served[0].created_at, *usages[0].created_at.as_datetime());
     assert!(served.iter().all(|of| of.experiment_id == foo.experiment.id));
     assert_eq!(feedback::served_by(conn, &[]).await.unwrap(), []);
+    let refused = feedback::served_by(conn, &["a", "\0"]).await;
+    assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
 }

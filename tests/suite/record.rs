@@ -299,6 +299,8 @@ async fn requests_are_listed_by_the_clients_id_oldest_first() {
     let listed = requests::list_by_client_request_id(conn, "a").await.unwrap();
     assert_eq!(listed.iter().map(|request| request.usage_id).collect::<Vec<_>>(), expected);
     assert_eq!(requests::list_by_client_request_id(conn, "d").await.unwrap(), []);
+    let refused = requests::list_by_client_request_id(conn, "\0").await;
+    assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
     assert_eq!(requests::find(conn, UsageId::new()).await.unwrap(), None);
     assert_eq!(usages::find(conn, UsageId::new()).await.unwrap(), None);
 }
