@@ -15,6 +15,12 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use self::tls::TlsMode;
 use crate::error::{Error, Result};
 
+/// How long one attempt to connect to one host may take, unless the URL says otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long one statement may take, unless the URL or the pool says otherwise.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Where and how to connect: a parsed connection URL.
 ///
 /// The URL is PostgreSQL's own, `postgres://user:password@host:port/database?option=value`, with
@@ -29,6 +35,8 @@ pub(crate) struct ConnectOptions {
 }
 
 /// Connects to `url`, outside of any pool.
+///
+/// Unless the URL says otherwise, connecting to a host takes 5 seconds at most and a statement 30.
 ///
 /// # Errors
 ///
@@ -47,6 +55,13 @@ impl ConnectOptions {
             ));
         }
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
+        if query.contains('@') {
+            // Part of a password, which no error may repeat.
+            return Err(Error::Configuration(
+                "the connection URL can't be parsed: write ? and @ of a password as %3F and %40"
+                    .to_owned(),
+            ));
+        }
         let mut mode = TlsMode::Prefer;
         let mut root_cert = None;
         let mut rest = Vec::new();
@@ -68,13 +83,22 @@ impl ConnectOptions {
         if config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_))) {
             mode = TlsMode::Disable;
         }
+        if config.get_application_name().is_none() {
+            config.application_name(env!("CARGO_PKG_NAME"));
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
         config.ssl_mode(match mode {
             TlsMode::Disable => SslMode::Disable,
             TlsMode::Prefer => SslMode::Prefer,
             TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
         });
         let tls = tls::client_config(mode, root_cert.as_deref())?.map(MakeRustlsConnect::new);
-        Ok(Self { config, tls })
+        let options = Self { config, tls };
+        let has_timeout =
+            options.config.get_options().is_some_and(|set| set.contains("statement_timeout"));
+        Ok(if has_timeout { options } else { options.statement_timeout(STATEMENT_TIMEOUT) })
     }
 
     /// What the server shows the connection as.
@@ -88,12 +112,6 @@ impl ConnectOptions {
         let before = self.config.get_options().unwrap_or_default();
         let options = format!("{before} -c statement_timeout={}", timeout.as_millis());
         self.config.options(options.trim_start());
-        self
-    }
-
-    /// How long one attempt to connect to one host may take.
-    pub(crate) fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.config.connect_timeout(timeout);
         self
     }
 
@@ -167,9 +185,27 @@ mod tests {
         assert_eq!(config.get_ports(), [5433]);
         assert_eq!(config.get_password(), Some(&b"p@ss"[..]));
         assert_eq!(config.get_ssl_mode(), SslMode::Disable);
-        assert_eq!(config.get_options(), Some("-c lock_timeout=1s -c statement_timeout=2000"));
+        assert_eq!(
+            config.get_options(),
+            Some("-c lock_timeout=1s -c statement_timeout=30000 -c statement_timeout=2000")
+        );
         assert_eq!(config.get_application_name(), Some("gateway"));
         assert!(options.tls.is_none());
+    }
+
+    #[test]
+    fn what_the_url_says_comes_before_the_defaults() {
+        let config = |url| ConnectOptions::parse(url).unwrap().config;
+        let plain = config("postgres://db.example/app");
+        assert_eq!(plain.get_application_name(), Some("model-experiments"));
+        assert_eq!(plain.get_connect_timeout(), Some(&CONNECT_TIMEOUT));
+        assert_eq!(plain.get_options(), Some("-c statement_timeout=30000"));
+        let set = config(
+            "postgres://db.example/app?application_name=gw&connect_timeout=2&options=-c%20statement_timeout%3D7s",
+        );
+        assert_eq!(set.get_application_name(), Some("gw"));
+        assert_eq!(set.get_connect_timeout(), Some(&Duration::from_secs(2)));
+        assert_eq!(set.get_options(), Some("-c statement_timeout=7s"));
     }
 
     #[test]
@@ -189,6 +225,8 @@ mod tests {
         assert!(!error.contains("secret"));
         let error = refusal("postgres://u:secret@db.example:port/app");
         assert!(error.contains("port") && !error.contains("secret"), "{error}");
+        let error = refusal("postgres://u:ab?secret=x@db.example/app");
+        assert!(error.contains("%3F") && !error.contains("secret"), "{error}");
         let error = refusal("postgres://u:secret@db.example/app?colour=red");
         assert!(error.contains("colour") && !error.contains("secret"), "{error}");
         let error = refusal("postgres://db.example/?sslmode=verify-full&sslrootcert=/no/such.pem");

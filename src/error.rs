@@ -140,6 +140,9 @@ pub enum Error {
     /// The connection URL or an option can't be used as it is.
     #[error("the database can't be reached as configured: {0}")]
     Configuration(String),
+    /// The pool was closed.
+    #[error("the pool is closed")]
+    PoolClosed,
     /// The database couldn't serve the statement now; the same call may succeed later.
     #[error("{cause}: {message}")]
     Transient {

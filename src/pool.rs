@@ -1,10 +1,14 @@
 //! A pool of connections.
 
+mod connection;
+
+pub use self::connection::PooledConnection;
+
 use deadpool::Runtime;
 use diesel::IntoSql;
 use diesel::sql_types::Integer;
 use diesel_async::AsyncPgConnection;
-use diesel_async::pooled_connection::deadpool::{Object, Pool as Deadpool};
+use diesel_async::pooled_connection::deadpool::Pool as Deadpool;
 use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
 };
@@ -15,9 +19,6 @@ use std::time::Duration;
 use crate::connection::ConnectOptions;
 use crate::error::{Error, Result};
 use crate::tables::Returns;
-
-/// A connection of a [`Pool`], which goes back when it is dropped.
-pub type PooledConnection = Object<AsyncPgConnection>;
 
 /// A pool of connections. Clones share it.
 ///
@@ -49,8 +50,8 @@ pub struct PoolBuilder {
     wait_timeout: Duration,
     create_timeout: Duration,
     recycle_timeout: Duration,
-    statement_timeout: Duration,
-    application_name: String,
+    statement_timeout: Option<Duration>,
+    application_name: Option<String>,
 }
 
 impl Pool {
@@ -68,8 +69,8 @@ impl Pool {
             wait_timeout: Duration::from_secs(5),
             create_timeout: Duration::from_secs(5),
             recycle_timeout: Duration::from_secs(5),
-            statement_timeout: Duration::from_secs(30),
-            application_name: env!("CARGO_PKG_NAME").to_owned(),
+            statement_timeout: None,
+            application_name: None,
         }
     }
 
@@ -78,9 +79,9 @@ impl Pool {
     /// # Errors
     ///
     /// [`Error::Transient`] when none comes free in time or the server can't be reached,
-    /// [`Error::Configuration`] when it won't let us in.
+    /// [`Error::Configuration`] when it won't let us in, [`Error::PoolClosed`].
     pub async fn get(&self) -> Result<PooledConnection> {
-        Ok(self.0.get().await?)
+        Ok(PooledConnection::new(self.0.get().await?))
     }
 
     /// Checks that a connection can be had and that the server answers on it.
@@ -131,16 +132,16 @@ impl PoolBuilder {
         self
     }
 
-    /// How long one statement may take before the server cancels it; 30 seconds unless set, and without
-    /// end when zero.
+    /// How long one statement may take before the server cancels it, without end when zero; what the URL
+    /// says unless set, else 30 seconds.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
-        self.statement_timeout = timeout;
+        self.statement_timeout = Some(timeout);
         self
     }
 
-    /// What the server shows the connections as; this crate's name unless set.
+    /// What the server shows the connections as; what the URL says unless set, else this crate's name.
     pub fn application_name(mut self, name: impl Into<String>) -> Self {
-        self.application_name = name.into();
+        self.application_name = Some(name.into());
         self
     }
 
@@ -150,10 +151,13 @@ impl PoolBuilder {
     ///
     /// [`Error::Configuration`] when the URL or a certificate can't be used.
     pub fn build(self) -> Result<Pool> {
-        let options = ConnectOptions::parse(&self.url)?
-            .application_name(&self.application_name)
-            .connect_timeout(self.create_timeout)
-            .statement_timeout(self.statement_timeout);
+        let mut options = ConnectOptions::parse(&self.url)?;
+        if let Some(name) = &self.application_name {
+            options = options.application_name(name);
+        }
+        if let Some(timeout) = self.statement_timeout {
+            options = options.statement_timeout(timeout);
+        }
         let mut config = ManagerConfig::default();
         // Diesel's transaction manager and the closed socket say without a round trip whether a
         // connection can be used again.

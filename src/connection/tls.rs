@@ -1,10 +1,11 @@
 //! TLS as libpq's `sslmode` has it, by rustls.
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
@@ -57,31 +58,25 @@ pub(super) fn client_config(
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(&error))?;
-    let verify = |chain| {
-        builder
-            .clone()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Lenient {
-                chain,
-                provider: Arc::clone(&provider),
-            }))
-            .with_no_client_auth()
-    };
-    let chain = || {
-        WebPkiServerVerifier::builder_with_provider(
-            Arc::new(trusted(root_cert)?),
-            Arc::clone(&provider),
+    let verified_by = |chain, verifies_name| {
+        Some(
+            builder
+                .clone()
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(Verifier {
+                    chain,
+                    verifies_name,
+                    provider: Arc::clone(&provider),
+                }))
+                .with_no_client_auth(),
         )
-        .build()
-        .map_err(|error| unusable(&error))
     };
+    let chain = || Chain::new(root_cert, &provider).map(Some);
     Ok(match (mode, root_cert) {
         (TlsMode::Disable, _) => None,
-        (TlsMode::Prefer, _) | (TlsMode::Require, None) => Some(verify(None)),
-        (TlsMode::Require, Some(_)) | (TlsMode::VerifyCa, _) => Some(verify(Some(chain()?))),
-        (TlsMode::VerifyFull, _) => {
-            Some(builder.clone().with_webpki_verifier(chain()?).with_no_client_auth())
-        }
+        (TlsMode::Prefer, _) | (TlsMode::Require, None) => verified_by(None, false),
+        (TlsMode::Require, Some(_)) | (TlsMode::VerifyCa, _) => verified_by(chain()?, false),
+        (TlsMode::VerifyFull, _) => verified_by(chain()?, true),
     })
 }
 
@@ -94,48 +89,68 @@ pub(super) fn is_refusal(error: &tokio_postgres::Error) -> bool {
     })
 }
 
-fn trusted(root_cert: Option<&Path>) -> Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    match root_cert {
-        Some(path) => {
-            let of_file = |error: &dyn std::fmt::Display| {
-                Error::Configuration(format!("sslrootcert {}: {error}", path.display()))
-            };
-            for certificate in
-                CertificateDer::pem_file_iter(path).map_err(|error| of_file(&error))?
-            {
-                let certificate = certificate.map_err(|error| of_file(&error))?;
-                roots.add(certificate).map_err(|error| of_file(&error))?;
-            }
-            if roots.is_empty() {
-                return Err(of_file(&"the file holds no certificate"));
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                return Err(Error::Configuration(
-                    "the system trusts no certificate; name a file with sslrootcert".to_owned(),
-                ));
-            }
-        }
-    }
-    Ok(roots)
-}
-
 fn unusable(error: &dyn std::fmt::Display) -> Error {
     Error::Configuration(format!("TLS can't be set up: {error}"))
 }
 
-/// Verifies less than rustls does of itself: never the host's name, and the chain only if there is a
-/// `chain` to verify it by.
+/// The chain to a trusted certificate.
 #[derive(Debug)]
-struct Lenient {
-    chain: Option<Arc<WebPkiServerVerifier>>,
+struct Chain {
+    verifier: Arc<WebPkiServerVerifier>,
+    trusted: Vec<CertificateDer<'static>>,
+}
+
+impl Chain {
+    /// The chain to a certificate of the file, or of the system's.
+    fn new(root_cert: Option<&Path>, provider: &Arc<CryptoProvider>) -> Result<Self> {
+        let mut roots = RootCertStore::empty();
+        let trusted = match root_cert {
+            Some(path) => read(path, &mut roots).map_err(|error| {
+                Error::Configuration(format!("sslrootcert {}: {error}", path.display()))
+            })?,
+            None => {
+                let certificates = rustls_native_certs::load_native_certs().certs;
+                roots.add_parsable_certificates(certificates.iter().cloned());
+                certificates
+            }
+        };
+        if roots.is_empty() {
+            return Err(Error::Configuration(
+                "there is no certificate to trust; name a file of them with sslrootcert".to_owned(),
+            ));
+        }
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+                .build()
+                .map_err(|error| unusable(&error))?;
+        Ok(Self { verifier, trusted })
+    }
+}
+
+/// The certificates in `path`, of which there is at least one.
+fn read(
+    path: &Path,
+    roots: &mut RootCertStore,
+) -> Result<Vec<CertificateDer<'static>>, Box<dyn StdError>> {
+    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)?.collect::<Result<_, _>>()?;
+    for certificate in &certificates {
+        roots.add(certificate.clone())?;
+    }
+    if certificates.is_empty() {
+        return Err("the file holds no certificate".into());
+    }
+    Ok(certificates)
+}
+
+/// Verifies a server as an `sslmode` asks for: nothing without a `chain`, the chain, or the host's name too.
+#[derive(Debug)]
+struct Verifier {
+    chain: Option<Chain>,
+    verifies_name: bool,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Lenient {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -144,12 +159,27 @@ impl ServerCertVerifier for Lenient {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
-        // The name is verified last: an error about it says that the chain holds.
-        match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+        let Some(Chain { verifier, trusted }) = &self.chain else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        let verified =
+            verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match verified {
+            // The name is verified last: an error about it says that the chain holds.
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
+            )) if !self.verifies_name => Ok(ServerCertVerified::assertion()),
+            // A server's self-signed certificate is commonly marked as an authority's, which webpki
+            // refuses of a server, after its dates were found in order. It is trusted if it is the
+            // very one that was given.
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_)))
+                if trusted.contains(end_entity) =>
+            {
+                if self.verifies_name {
+                    verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                }
+                Ok(ServerCertVerified::assertion())
+            }
             verified => verified,
         }
     }

@@ -1,5 +1,6 @@
 //! Diesel's errors, by cause.
 
+use deadpool::managed::TimeoutType;
 use diesel::ConnectionError;
 use diesel::result::{
     DatabaseErrorInformation, DatabaseErrorKind, DeserializeFieldError, Error as DieselError,
@@ -57,9 +58,13 @@ impl From<PoolError> for Error {
     fn from(error: PoolError) -> Self {
         match error {
             PoolError::Timeout(stage) => Self::Transient {
-                cause: Transient::PoolTimeout,
+                cause: match stage {
+                    TimeoutType::Wait => Transient::PoolTimeout,
+                    TimeoutType::Create | TimeoutType::Recycle => Transient::ConnectionLost,
+                },
                 message: format!("timed out in the stage {stage:?}"),
             },
+            PoolError::Closed => Self::PoolClosed,
             PoolError::Backend(ManagerError::ConnectionError(error)) => error.into(),
             PoolError::Backend(ManagerError::QueryError(error)) => error.into(),
             other => Self::Configuration(other.to_string()),
@@ -72,7 +77,11 @@ fn of_server(kind: DatabaseErrorKind, information: &dyn DatabaseErrorInformation
     let message = information.message();
     let transient = |cause| Error::Transient { cause, message: message.to_owned() };
     match kind {
-        Kind::UniqueViolation | Kind::ForeignKeyViolation | Kind::CheckViolation => {
+        Kind::UniqueViolation
+        | Kind::ForeignKeyViolation
+        | Kind::RestrictViolation
+        | Kind::ExclusionViolation
+        | Kind::CheckViolation => {
             match Constraint::violated(information.constraint_name(), message) {
                 Some(constraint) => Error::Violated { constraint },
                 None => Error::UnknownConstraint {

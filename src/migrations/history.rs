@@ -1,8 +1,8 @@
 //! What Diesel recorded as applied, and the lock under which more is applied.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, SqlType, Text};
-use diesel_async::{AsyncConnectionCore, AsyncPgConnection};
+use diesel::sql_types::{BigInt, Bool, SqlType, Text};
+use diesel_async::{AsyncConnection, AsyncConnectionCore, AsyncPgConnection};
 
 use crate::error::Result;
 use crate::tables::Returns;
@@ -23,12 +23,19 @@ pub struct Void;
 
 #[diesel::declare_sql_function]
 extern "SQL" {
+    /// Changes a setting, here until the transaction ends.
+    fn set_config(name: Text, value: Text, is_local: Bool) -> Text;
+
     /// Waits for the lock, and holds it until the connection ends.
     fn pg_advisory_lock(key: BigInt) -> Void;
 
     /// The table of that name, if there is one.
     #[sql_name = "to_regclass"]
     fn table_named(name: Text) -> Nullable<Oid>;
+}
+
+fn no_lock_timeout() -> impl Returns<String> {
+    diesel::select(set_config("lock_timeout", "0", true))
 }
 
 fn exists() -> impl Returns<bool> {
@@ -41,8 +48,13 @@ fn versions() -> impl Returns<String> {
 
 /// Waits until no other run of migrations is under way, and keeps others from starting.
 pub(super) async fn lock(conn: &mut AsyncPgConnection) -> Result<()> {
-    conn.execute_returning_count(diesel::select(pg_advisory_lock(LOCK))).await?;
-    Ok(())
+    conn.transaction(async |conn| {
+        // The URL's own lock timeout is for what the migrations lock.
+        let _: String = no_lock_timeout().one(conn).await?;
+        conn.execute_returning_count(diesel::select(pg_advisory_lock(LOCK))).await?;
+        Ok(())
+    })
+    .await
 }
 
 /// The versions of the migrations that were applied.

@@ -189,6 +189,8 @@ async fn other_refusals_are_no_violations_of_the_schema() {
          ALTER TABLE model_experiment ADD CONSTRAINT host_creator_fkey
              FOREIGN KEY (created_by_user_id) REFERENCES host_user (id);
          ALTER TABLE microdollar_usage ADD CONSTRAINT host_cost_not_negative CHECK (cost >= 0);
+         ALTER TABLE microdollar_usage ADD CONSTRAINT host_one_project
+             EXCLUDE USING btree (project_id WITH =);
          CREATE UNIQUE INDEX host_one_name ON model_experiment (name);",
     )
     .await
@@ -196,6 +198,7 @@ async fn other_refusals_are_no_violations_of_the_schema() {
     for (sql, name) in [
         ("UPDATE model_experiment SET created_by_user_id = 'nobody'", "host_creator_fkey"),
         ("UPDATE microdollar_usage SET cost = -1", "host_cost_not_negative"),
+        ("UPDATE microdollar_usage SET project_id = 'p'", "host_one_project"),
         (
             "INSERT INTO model_experiment (public_model_id, name) VALUES ('d/e', 'c')",
             "host_one_name",

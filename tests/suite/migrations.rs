@@ -126,11 +126,11 @@ async fn services_that_start_at_once_share_the_work_on_many_threads() {
 }
 
 #[tokio::test]
-async fn waiting_for_another_run_is_not_cut_short_by_a_statement_timeout() {
+async fn waiting_for_another_run_is_not_cut_short_by_a_timeout() {
     let db = TestDatabase::empty().await;
     let other = &mut db.connect().await;
     raw(other, &format!("SELECT pg_advisory_lock({LOCK})")).await.unwrap();
-    let url = option(&db.url(), "options=-c%20statement_timeout%3D50");
+    let url = option(&db.url(), "options=-c%20statement_timeout%3D50%20-c%20lock_timeout%3D50");
     let (applied, ()) = tokio::join!(migrations::run(&url), async {
         let watcher = &mut db.connect().await;
         let waits = "SELECT count(*) AS number FROM pg_stat_activity

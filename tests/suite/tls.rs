@@ -200,8 +200,11 @@ async fn a_pool_connects_over_tls() {
 #[tokio::test]
 async fn a_server_without_tls_is_enough_only_where_encryption_is_a_preference() {
     let plain = TcpServer::start(|directory| {
-        let (key, leaf) = (generated(KeyPair::generate())?, parameters("self", &["localhost"])?);
-        let certificate = generated(leaf.self_signed(&key))?;
+        let key = generated(KeyPair::generate())?;
+        // As `openssl req -x509` makes it: marked as an authority's.
+        let mut server = parameters("self", &["localhost"])?;
+        server.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = generated(server.self_signed(&key))?;
         std::fs::write(directory.join("server.pem"), certificate.pem())?;
         std::fs::write(directory.join("server.key"), key.serialize_pem())?;
         Ok(Vec::new())
@@ -231,4 +234,6 @@ async fn a_server_without_tls_is_enough_only_where_encryption_is_a_preference() 
         let url = plain.trusting("localhost", mode, "server.pem");
         assert!(connects_encrypted(&url).await, "{mode}");
     }
+    let error = refusal(&plain.trusting("127.0.0.1", "verify-full", "server.pem")).await;
+    assert!(error.contains("not valid for name"), "{error}");
 }
