@@ -7,7 +7,7 @@ use model_experiments::bucketing::Subject;
 use model_experiments::operations::record::{self, Outcome};
 use model_experiments::operations::routing::{Route, RoutedExperiment};
 use model_experiments::tables::requests::NewRequest;
-use model_experiments::tables::usages::NewUsage;
+use model_experiments::tables::usages::Usage;
 use model_experiments::values::{PromptCapture, PublicModelId, VariantId};
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -108,7 +108,7 @@ impl<'a> Gateway<'a> {
             .prompt(&PromptCapture::of(&body));
 
         let conn = &mut self.pool.get().await?;
-        let usage = NewUsage {
+        let usage = Usage {
             cost: i64::from(input_tokens) * i64::from(INPUT_PRICE)
                 + i64::from(output_tokens) * i64::from(OUTPUT_PRICE),
             input_tokens: input_tokens.into(),
@@ -117,7 +117,7 @@ impl<'a> Gateway<'a> {
             requested_model: Some(self.model.as_str().to_owned()),
             // Of a trace, all that tells of a failure is that there was no answer.
             has_error: output_tokens == 0,
-            ..NewUsage::new(user)
+            ..Usage::new(user)
         };
         match record::usage_with_request(conn, &usage, &new_request).await? {
             Outcome::Recorded => {}

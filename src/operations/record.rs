@@ -9,7 +9,7 @@ use crate::error::{Constraint, Error, Result};
 use crate::schema::{microdollar_usage, model_experiment_request};
 use crate::tables::Returns;
 use crate::tables::requests::{NewRequest, Request};
-use crate::tables::usages::{NewUsage, Usage};
+use crate::tables::usages::Usage;
 use crate::values::UsageId;
 
 /// How recording ended.
@@ -42,7 +42,7 @@ fn recorded(id: UsageId) -> impl Returns<(Usage, Option<Request>)> {
 /// - [`Error::Invalid`] when a text contains a NUL character.
 pub async fn usage_with_request(
     conn: &mut AsyncPgConnection,
-    usage: &NewUsage,
+    usage: &Usage,
     request: &NewRequest,
 ) -> Result<Outcome> {
     usage.check()?;

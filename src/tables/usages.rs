@@ -1,6 +1,5 @@
 //! Usages: what one served request used and cost. The table may be the host's own.
 
-use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel_async::AsyncPgConnection;
@@ -13,57 +12,22 @@ use crate::schema::microdollar_usage;
 use crate::values::{InvalidValue, Timestamp, UsageId, storable};
 
 /// What one served request used and cost.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Queryable, Selectable)]
-#[diesel(table_name = microdollar_usage, check_for_backend(Pg))]
-#[non_exhaustive]
-pub struct Usage {
-    /// Identifies the usage.
-    pub id: UsageId,
-    /// The user who is billed.
-    pub kilo_user_id: String,
-    /// What the request cost, in microdollars.
-    pub cost: i64,
-    /// Tokens of the prompt.
-    pub input_tokens: i64,
-    /// Tokens generated.
-    pub output_tokens: i64,
-    /// Prompt tokens written to the provider's cache.
-    pub cache_write_tokens: i64,
-    /// Prompt tokens read from the provider's cache.
-    pub cache_hit_tokens: i64,
-    /// When the request was served.
-    pub created_at: DateTime<Utc>,
-    /// The provider that the host bills against.
-    pub provider: Option<String>,
-    /// The model that served the request, as the provider names it.
-    pub model: Option<String>,
-    /// The model that the client asked for.
-    pub requested_model: Option<String>,
-    /// What caching saved, in microdollars.
-    pub cache_discount: Option<i64>,
-    /// Whether the upstream answered with an error.
-    pub has_error: bool,
-    /// The host's abuse classification code; 0 when not classified.
-    pub abuse_classification: i16,
-    /// The organization that pays.
-    pub organization_id: Option<Uuid>,
-    /// The provider that ran the inference behind the billed provider.
-    pub inference_provider: Option<String>,
-    /// The host's project that the request belongs to.
-    pub project_id: Option<String>,
-}
-
-/// A usage to record. Its id and instant are made once, with it, and kept on a retry.
+///
+/// A usage to record gets its id and instant once, with [`Usage::new`], and keeps them on a retry.
 ///
 /// ```
-/// use model_experiments::tables::usages::NewUsage;
+/// use model_experiments::tables::usages::Usage;
 ///
-/// let usage = NewUsage { input_tokens: 1_200, output_tokens: 80, cost: 940, ..NewUsage::new("user-7") };
+/// let usage = Usage { input_tokens: 1_200, output_tokens: 80, cost: 940, ..Usage::new("user-7") };
 /// assert_eq!(usage.cache_hit_tokens, 0);
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Insertable)]
-#[diesel(table_name = microdollar_usage, treat_none_as_default_value = false)]
-pub struct NewUsage {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Insertable, Queryable, Selectable)]
+#[diesel(
+    table_name = microdollar_usage,
+    treat_none_as_default_value = false,
+    check_for_backend(Pg)
+)]
+pub struct Usage {
     /// Identifies the usage.
     pub id: UsageId,
     /// The user who is billed.
@@ -100,7 +64,7 @@ pub struct NewUsage {
     pub project_id: Option<String>,
 }
 
-impl NewUsage {
+impl Usage {
     /// A usage of `kilo_user_id` with a new id, at this instant, that used and cost nothing.
     pub fn new(kilo_user_id: impl Into<String>) -> Self {
         Self {
@@ -147,7 +111,7 @@ impl NewUsage {
             ("output_tokens", self.output_tokens == stored.output_tokens),
             ("cache_write_tokens", self.cache_write_tokens == stored.cache_write_tokens),
             ("cache_hit_tokens", self.cache_hit_tokens == stored.cache_hit_tokens),
-            ("created_at", *self.created_at.as_datetime() == stored.created_at),
+            ("created_at", self.created_at == stored.created_at),
             ("provider", self.provider == stored.provider),
             ("model", self.model == stored.model),
             ("requested_model", self.requested_model == stored.requested_model),

@@ -174,7 +174,7 @@ fn copy_with_upstream<'a>(
             created_by.into_sql::<Nullable<Text>>(),
         ))
         .insert_into(model_experiment_variant_version::table)
-        .into_columns(INSERTED)
+        .into_columns(Copied::default())
         .returning(Version::as_returning())
 }
 
@@ -196,19 +196,12 @@ fn copy_with_key<'a>(
             created_by.into_sql::<Nullable<Text>>(),
         ))
         .insert_into(model_experiment_variant_version::table)
-        .into_columns(INSERTED)
+        .into_columns(Copied::default())
         .returning(Version::as_returning())
 }
 
 /// The columns that a copy writes, in the order of its selection.
-const INSERTED: (
-    model_experiment_variant_version::id,
-    model_experiment_variant_version::variant_id,
-    model_experiment_variant_version::upstream,
-    model_experiment_variant_version::encrypted_api_key,
-    model_experiment_variant_version::effective_at,
-    model_experiment_variant_version::created_by,
-) = (
+type Copied = (
     model_experiment_variant_version::id,
     model_experiment_variant_version::variant_id,
     model_experiment_variant_version::upstream,

@@ -5,7 +5,7 @@ use crate::support::fixtures::{active, counts, eventually, number, option, raw, 
 use diesel_async::AsyncPgConnection;
 use futures_util::future::join_all;
 use model_experiments::operations::record::{self, Outcome};
-use model_experiments::tables::usages::{self, NewUsage};
+use model_experiments::tables::usages::{self, Usage};
 use model_experiments::{Error, migrations};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -203,7 +203,7 @@ async fn a_host_that_owns_the_usage_table_keeps_it() {
     assert_eq!(migrations::pending(&url).await.unwrap(), [""; 0]);
 
     let served = active(conn, "partner/foo").await.control_version.id;
-    let usage = NewUsage { cost: 940, ..NewUsage::new("user-7") };
+    let usage = Usage { cost: 940, ..Usage::new("user-7") };
     let recorded = record::usage_with_request(conn, &usage, &request(served)).await.unwrap();
     assert_eq!(recorded, Outcome::Recorded);
     assert_eq!(usages::find(conn, usage.id).await.unwrap().unwrap().cost, 940);

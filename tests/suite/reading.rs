@@ -8,7 +8,7 @@ use model_experiments::Error;
 use model_experiments::operations::summary::{self, Totals, VersionSummary};
 use model_experiments::operations::{feedback, overview, record, structure};
 use model_experiments::tables::requests::NewRequest;
-use model_experiments::tables::usages::NewUsage;
+use model_experiments::tables::usages::Usage;
 use model_experiments::values::AllocationSubject::{self, Ip, User};
 use model_experiments::values::{ExperimentId, VersionId};
 use uuid::Uuid;
@@ -60,8 +60,8 @@ async fn serve(
     subject: AllocationSubject,
     user: &str,
     seconds: i64,
-) -> NewUsage {
-    let usage = NewUsage {
+) -> Usage {
+    let usage = Usage {
         cost: 1_000,
         input_tokens: 10,
         output_tokens: 20,
@@ -69,7 +69,7 @@ async fn serve(
         cache_hit_tokens: 40,
         has_error: user == "unlucky",
         created_at: (noon() + Duration::seconds(seconds)).try_into().unwrap(),
-        ..NewUsage::new(user)
+        ..Usage::new(user)
     };
     let request = NewRequest::new(version, subject);
     assert!(record::usage_with_request(conn, &usage, &request).await.is_ok());
@@ -148,7 +148,7 @@ async fn a_sum_beyond_64_bits_is_an_error() {
     let foo = active(conn, "partner/foo").await;
     for cost in [i64::MAX, 1] {
         let created_at = noon().try_into().unwrap();
-        let usage = NewUsage { cost, created_at, ..NewUsage::new("a") };
+        let usage = Usage { cost, created_at, ..Usage::new("a") };
         let request = request(foo.control_version.id);
         assert!(record::usage_with_request(conn, &usage, &request).await.is_ok());
     }
@@ -170,12 +170,12 @@ async fn feedback_finds_what_served_each_request() {
         ("c", swapped.id),
         ("b", swapped.id),
     ] {
-        let usage = NewUsage::new("user-1");
+        let usage = Usage::new("user-1");
         let request = request(version).client_request_id(client_request_id);
         assert!(record::usage_with_request(conn, &usage, &request).await.is_ok());
         usages.push(usage);
     }
-    let anonymous = NewUsage::new("user-1");
+    let anonymous = Usage::new("user-1");
     let request = request(swapped.id);
     assert!(record::usage_with_request(conn, &anonymous, &request).await.is_ok());
 

@@ -1,25 +1,25 @@
 //! Recording usages with their requests: both or neither, once, and safe to repeat.
 
 use crate::support::TestDatabase;
-use crate::support::fixtures::{active, counts, number, raw, request};
+use crate::support::fixtures::{active, counts, number, raw, request, text};
 use chrono::TimeZone;
 use diesel::connection::InstrumentationEvent;
 use diesel_async::AsyncConnection;
 use model_experiments::operations::record::{self, Outcome};
 use model_experiments::tables::requests::{self, NewRequest};
-use model_experiments::tables::usages::{self, NewUsage};
+use model_experiments::tables::usages::{self, Usage};
 use model_experiments::values::{
     AllocationSubject, PromptCapture, RequestBodyRef, SystemPromptRef, Timestamp, UsageId,
     VersionId,
 };
 use model_experiments::{Error, values::Sha256Digest};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use uuid::Uuid;
 
-fn full_usage() -> NewUsage {
-    NewUsage {
+fn full_usage() -> Usage {
+    Usage {
         cost: i64::MAX,
         input_tokens: 1_200,
         output_tokens: 80,
@@ -34,7 +34,7 @@ fn full_usage() -> NewUsage {
         organization_id: Some(Uuid::now_v7()),
         inference_provider: Some("inference".to_owned()),
         project_id: Some("project".to_owned()),
-        ..NewUsage::new("user-1")
+        ..Usage::new("user-1")
     }
 }
 
@@ -54,18 +54,20 @@ async fn a_usage_and_its_request_are_recorded_as_they_were_given() {
     let outcome = record::usage_with_request(conn, &usage, &request).await;
     assert_eq!(outcome, Ok(Outcome::Recorded));
 
-    let stored = usages::find(conn, usage.id).await.unwrap().unwrap();
+    let stored =
+        "SELECT (to_jsonb(usage) - 'created_at')::text AS text FROM microdollar_usage AS usage";
     assert_eq!(
-        serde_json::to_value(&stored).unwrap(),
+        serde_json::from_str::<Value>(&text(conn, stored).await).unwrap(),
         json!({
             "id": usage.id, "kilo_user_id": "user-1", "cost": i64::MAX, "input_tokens": 1_200,
             "output_tokens": 80, "cache_write_tokens": 7, "cache_hit_tokens": 9,
-            "created_at": usage.created_at, "provider": "partner", "model": "foo-rc1",
-            "requested_model": "partner/foo", "cache_discount": -3, "has_error": true,
-            "abuse_classification": -1, "organization_id": usage.organization_id,
-            "inference_provider": "inference", "project_id": "project",
+            "provider": "partner", "model": "foo-rc1", "requested_model": "partner/foo",
+            "cache_discount": -3, "has_error": true, "abuse_classification": -1,
+            "organization_id": usage.organization_id, "inference_provider": "inference",
+            "project_id": "project",
         })
     );
+    assert_eq!(usages::find(conn, usage.id).await.unwrap().as_ref(), Some(&usage));
     let stored = requests::find(conn, usage.id).await.unwrap().unwrap();
     assert_eq!((stored.usage_id, stored.variant_version_id), (usage.id, version));
     assert_eq!(stored.allocation_subject, AllocationSubject::Machine);
@@ -81,7 +83,7 @@ async fn a_request_without_a_prompt_says_that_it_was_not_captured() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let version = active(conn, "partner/foo").await.control_version.id;
-    let usage = NewUsage::new("user-1");
+    let usage = Usage::new("user-1");
     let outcome = record::usage_with_request(conn, &usage, &request(version)).await;
     assert_eq!(outcome, Ok(Outcome::Recorded));
     let stored = requests::find(conn, usage.id).await.unwrap().unwrap();
@@ -102,7 +104,7 @@ async fn every_reference_is_stored() {
         (SystemPromptRef::Failed, RequestBodyRef::Deleted),
         (SystemPromptRef::Deleted, RequestBodyRef::Deleted),
     ] {
-        let usage = NewUsage::new("user-1");
+        let usage = Usage::new("user-1");
         let new = request(version).prompt_refs(system, body);
         assert_eq!(record::usage_with_request(conn, &usage, &new).await, Ok(Outcome::Recorded));
         let stored = requests::find(conn, usage.id).await.unwrap().unwrap();
@@ -133,22 +135,22 @@ async fn repeating_a_record_with_other_content_is_a_conflict_that_names_the_colu
     let other = |text: &str| Some(text.to_owned());
     let later = chrono::Utc.with_ymd_and_hms(2030, 1, 1, 0, 0, 0).unwrap();
     let usages = [
-        ("kilo_user_id", NewUsage { kilo_user_id: "x".to_owned(), ..usage.clone() }),
-        ("cost", NewUsage { cost: 0, ..usage.clone() }),
-        ("input_tokens", NewUsage { input_tokens: 0, ..usage.clone() }),
-        ("output_tokens", NewUsage { output_tokens: 0, ..usage.clone() }),
-        ("cache_write_tokens", NewUsage { cache_write_tokens: 0, ..usage.clone() }),
-        ("cache_hit_tokens", NewUsage { cache_hit_tokens: 0, ..usage.clone() }),
-        ("created_at", NewUsage { created_at: later.try_into().unwrap(), ..usage.clone() }),
-        ("provider", NewUsage { provider: None, ..usage.clone() }),
-        ("model", NewUsage { model: other("x"), ..usage.clone() }),
-        ("requested_model", NewUsage { requested_model: None, ..usage.clone() }),
-        ("cache_discount", NewUsage { cache_discount: None, ..usage.clone() }),
-        ("has_error", NewUsage { has_error: false, ..usage.clone() }),
-        ("abuse_classification", NewUsage { abuse_classification: 0, ..usage.clone() }),
-        ("organization_id", NewUsage { organization_id: None, ..usage.clone() }),
-        ("inference_provider", NewUsage { inference_provider: other("x"), ..usage.clone() }),
-        ("project_id", NewUsage { project_id: None, ..usage.clone() }),
+        ("kilo_user_id", Usage { kilo_user_id: "x".to_owned(), ..usage.clone() }),
+        ("cost", Usage { cost: 0, ..usage.clone() }),
+        ("input_tokens", Usage { input_tokens: 0, ..usage.clone() }),
+        ("output_tokens", Usage { output_tokens: 0, ..usage.clone() }),
+        ("cache_write_tokens", Usage { cache_write_tokens: 0, ..usage.clone() }),
+        ("cache_hit_tokens", Usage { cache_hit_tokens: 0, ..usage.clone() }),
+        ("created_at", Usage { created_at: later.try_into().unwrap(), ..usage.clone() }),
+        ("provider", Usage { provider: None, ..usage.clone() }),
+        ("model", Usage { model: other("x"), ..usage.clone() }),
+        ("requested_model", Usage { requested_model: None, ..usage.clone() }),
+        ("cache_discount", Usage { cache_discount: None, ..usage.clone() }),
+        ("has_error", Usage { has_error: false, ..usage.clone() }),
+        ("abuse_classification", Usage { abuse_classification: 0, ..usage.clone() }),
+        ("organization_id", Usage { organization_id: None, ..usage.clone() }),
+        ("inference_provider", Usage { inference_provider: other("x"), ..usage.clone() }),
+        ("project_id", Usage { project_id: None, ..usage.clone() }),
     ];
     for (column, changed) in usages {
         let conflict = Error::RecordedDifferently { usage: usage.id, columns: vec![column] };
@@ -196,15 +198,15 @@ async fn neither_is_recorded_when_one_can_not_be() {
     let conn = &mut db.connect().await;
     let version = active(conn, "partner/foo").await.control_version.id;
     let unknown = VersionId::from(Uuid::now_v7());
-    let usage = NewUsage::new("user-1");
+    let usage = Usage::new("user-1");
     assert_eq!(
         record::usage_with_request(conn, &usage, &request(unknown)).await,
         Err(Error::VersionNotFound(unknown))
     );
 
     for (field, usage, request) in [
-        ("kilo_user_id", NewUsage::new("\0"), request(version)),
-        ("model", NewUsage { model: Some("\0".to_owned()), ..usage.clone() }, request(version)),
+        ("kilo_user_id", Usage::new("\0"), request(version)),
+        ("model", Usage { model: Some("\0".to_owned()), ..usage.clone() }, request(version)),
         ("client_request_id", usage.clone(), request(version).client_request_id("\0")),
     ] {
         match record::usage_with_request(conn, &usage, &request).await {
@@ -254,7 +256,7 @@ async fn a_usage_that_lacks_its_request_gets_it_when_both_are_recorded() {
     assert!(record::usage_with_request(conn, &usage, &request(version)).await.is_ok());
     raw(conn, "DELETE FROM model_experiment_request").await.unwrap();
 
-    let changed = NewUsage { cost: 0, ..usage.clone() };
+    let changed = Usage { cost: 0, ..usage.clone() };
     let conflict = Error::RecordedDifferently { usage: usage.id, columns: vec!["cost"] };
     assert_eq!(record::usage_with_request(conn, &changed, &request(version)).await, Err(conflict));
     assert_eq!(counts(conn).await, [1, 2, 2, 1, 0]);
@@ -270,7 +272,7 @@ async fn instants_are_equal_to_the_microsecond() {
     let version = active(conn, "partner/foo").await.control_version.id;
     for nanoseconds in [1_700_000_000_123_456_789, 1_700_000_000_999_999_999, -1, 0] {
         let created_at = Timestamp::try_from(chrono::Utc.timestamp_nanos(nanoseconds)).unwrap();
-        let usage = NewUsage { created_at, ..NewUsage::new("user-1") };
+        let usage = Usage { created_at, ..Usage::new("user-1") };
         for expected in [Outcome::Recorded, Outcome::AlreadyRecorded] {
             let outcome = record::usage_with_request(conn, &usage, &request(version)).await;
             assert_eq!(outcome, Ok(expected));
@@ -289,7 +291,7 @@ async fn requests_are_listed_by_the_clients_id_oldest_first() {
     let version = active(conn, "partner/foo").await.control_version.id;
     let mut expected = Vec::new();
     for client_request_id in ["a", "b", "a", "c", "a"] {
-        let usage = NewUsage::new("user-1");
+        let usage = Usage::new("user-1");
         let new = request(version).client_request_id(client_request_id);
         assert!(record::usage_with_request(conn, &usage, &new).await.is_ok());
         if client_request_id == "a" {

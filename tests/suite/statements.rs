@@ -11,7 +11,7 @@ use model_experiments::operations::{
     feedback, lifecycle, overview, record, routing, structure, summary,
 };
 use model_experiments::tables::experiments::{self, ExperimentChanges, ExperimentFilter};
-use model_experiments::tables::usages::{self, NewUsage};
+use model_experiments::tables::usages::{self, Usage};
 use model_experiments::tables::{Page, requests, variants, versions};
 use model_experiments::values::{Status, Timestamp};
 
@@ -66,7 +66,7 @@ async fn each_query_is_prepared_once_and_planned_once() {
         publish::at(conn, foo.control.id, NewVersion::keeping_key(&new), tomorrow).await.unwrap();
         publish::rotate_key(conn, foo.control.id, &key, None).await.unwrap();
 
-        let usage = NewUsage::new("user-1");
+        let usage = Usage::new("user-1");
         let new_request =
             request(foo.control_version.id).client_request_id(format!("client-{run}"));
         for _ in 0..2 {

@@ -5,7 +5,7 @@ use crate::support::fixtures::{active, raw, request};
 use model_experiments::Error;
 use model_experiments::error::UnreadableValue;
 use model_experiments::operations::{feedback, overview, record};
-use model_experiments::tables::usages::NewUsage;
+use model_experiments::tables::usages::Usage;
 use model_experiments::tables::{Page, experiments, requests, variants, versions};
 use uuid::Uuid;
 
@@ -27,7 +27,7 @@ async fn are_named_by_table_column_and_row() {
     let foo = active(conn, "partner/foo").await;
     let (experiment, control) = (foo.experiment.id, foo.control.id);
     let version = foo.control_version.id;
-    let usage = NewUsage::new("user-1");
+    let usage = Usage::new("user-1");
     let new = request(version).client_request_id("client-1");
     assert!(record::usage_with_request(conn, &usage, &new).await.is_ok());
     // As a deployment might be that checked less.

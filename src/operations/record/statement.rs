@@ -9,7 +9,7 @@ use diesel::sql_types::{Bool, Nullable, Text, Uuid as SqlUuid};
 use crate::schema::{microdollar_usage, model_experiment_request};
 use crate::tables::Returns;
 use crate::tables::requests::NewRequest;
-use crate::tables::usages::NewUsage;
+use crate::tables::usages::Usage;
 use crate::values::{AllocationSubject, RequestBodyRef, SystemPromptRef, UsageId, VersionId};
 
 diesel::table! {
@@ -59,18 +59,6 @@ type Columns = (
     ),
 );
 
-const COLUMNS: Columns = (
-    (model_experiment_request::usage_id, model_experiment_request::created_at),
-    (
-        model_experiment_request::variant_version_id,
-        model_experiment_request::allocation_subject,
-        model_experiment_request::client_request_id,
-        model_experiment_request::system_prompt_sha256,
-        model_experiment_request::request_body_sha256,
-        model_experiment_request::was_truncated,
-    ),
-);
-
 /// The values of a request's own columns.
 type Values<'r> = (
     AsExprOf<VersionId, SqlUuid>,
@@ -95,7 +83,7 @@ fn values(request: &NewRequest) -> Values<'_> {
 /// Inserts the usage and its request, and returns the usage's id; nothing when the usage is there already.
 ///
 /// The usage is written first, and the request takes its id and instant.
-pub(super) fn usage_with_request(usage: &NewUsage, request: &NewRequest) -> impl Returns<UsageId> {
+pub(super) fn usage_with_request(usage: &Usage, request: &NewRequest) -> impl Returns<UsageId> {
     WithRecordedUsage {
         usage: diesel::insert_into(microdollar_usage::table)
             .values(usage)
@@ -105,7 +93,7 @@ pub(super) fn usage_with_request(usage: &NewUsage, request: &NewRequest) -> impl
         request: recorded_usage::table
             .select(((recorded_usage::id, recorded_usage::created_at), values(request)))
             .insert_into(model_experiment_request::table)
-            .into_columns(COLUMNS)
+            .into_columns(Columns::default())
             .returning(model_experiment_request::usage_id),
     }
 }
@@ -117,7 +105,7 @@ pub(super) fn request_of_usage(usage: UsageId, request: &NewRequest) -> impl Ret
         .filter(microdollar_usage::id.eq(usage))
         .select(((microdollar_usage::id, microdollar_usage::created_at), values(request)))
         .insert_into(model_experiment_request::table)
-        .into_columns(COLUMNS)
+        .into_columns(Columns::default())
         .on_conflict(model_experiment_request::usage_id)
         .do_nothing()
         .returning(model_experiment_request::usage_id)
