@@ -19,4 +19,5 @@ newer = [
     if package["rust_version"] and version(package["rust_version"]) > version(promised)
 ]
 print(f"{len(packages)} packages against Rust {promised}")
-sys.exit("\n".join(newer))
+if newer:
+    sys.exit("\n".join(newer))
