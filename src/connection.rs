@@ -2,18 +2,16 @@
 
 mod tls;
 
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::AsyncPgConnection;
 use percent_encoding::percent_decode_str;
 use std::error::Error as StdError;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use self::tls::TlsMode;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Transient};
 
 /// How long one attempt to connect to one host may take, unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,7 +41,7 @@ pub(crate) struct ConnectOptions {
 /// [`Error::Configuration`] when the URL can't be used, [`Error::Transient`] when the server can't be
 /// reached.
 pub async fn connect(url: &str) -> Result<AsyncPgConnection> {
-    Ok(ConnectOptions::parse(url)?.connect().await?)
+    ConnectOptions::parse(url)?.connect().await
 }
 
 impl ConnectOptions {
@@ -54,35 +52,40 @@ impl ConnectOptions {
                 "the connection URL must begin with postgres:// or postgresql://".to_owned(),
             ));
         }
-        let (base, query) = url.split_once('?').unwrap_or((url, ""));
-        if query.contains('@') {
-            // Part of a password, which no error may repeat.
-            return Err(Error::Configuration(
-                "the connection URL can't be parsed: write ? and @ of a password as %3F and %40"
-                    .to_owned(),
-            ));
-        }
-        let mut mode = TlsMode::Prefer;
+        // What comes before the first @ are user name and password, whatever they consist of.
+        let authority = url.find('@').unwrap_or_default();
+        let options = url[authority..].find('?').map_or(url.len(), |at| authority + at);
+        let (base, query) = url.split_at(options);
+        let query = query.trim_start_matches('?');
+        let mut mode = None;
         let mut root_cert = None;
         let mut rest = Vec::new();
         for option in query.split('&').filter(|option| !option.is_empty()) {
-            match option.split_once('=') {
-                Some(("sslmode", value)) => mode = value.parse()?,
-                Some(("sslrootcert", value)) => {
-                    let path = percent_decode_str(value).decode_utf8_lossy().into_owned();
-                    root_cert = (path != "system").then(|| PathBuf::from(path));
-                }
+            let (name, value) = option.split_once('=').unwrap_or((option, ""));
+            let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
+            match decoded(name).as_str() {
+                "sslmode" => mode = Some(decoded(value).parse()?),
+                "sslrootcert" => root_cert = Some(decoded(value)),
                 _ => rest.push(option),
             }
         }
         let mut config: tokio_postgres::Config = format!("{base}?{}", rest.join("&"))
             .parse()
-            .map_err(|error: tokio_postgres::Error| {
-                Error::Configuration(with_cause("the connection URL can't be parsed", &error))
-            })?;
-        if config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_))) {
-            mode = TlsMode::Disable;
-        }
+            .map_err(|error| unparsable(query, &error))?;
+        let (mode, root_cert) = match (mode, root_cert.as_deref()) {
+            (None | Some(TlsMode::VerifyFull), Some("system")) => (TlsMode::VerifyFull, None),
+            (Some(_), Some("system")) => {
+                return Err(Error::Configuration(
+                    "sslrootcert=system needs sslmode=verify-full".to_owned(),
+                ));
+            }
+            (mode, path) => (mode.unwrap_or(TlsMode::Prefer), path.map(Path::new)),
+        };
+        let is_unix = |host: &Host| matches!(host, Host::Unix(_));
+        let is_local = config.get_hostaddrs().is_empty()
+            && !config.get_hosts().is_empty()
+            && config.get_hosts().iter().all(is_unix);
+        let mode = if is_local { TlsMode::Disable } else { mode };
         if config.get_application_name().is_none() {
             config.application_name(env!("CARGO_PKG_NAME"));
         }
@@ -94,7 +97,7 @@ impl ConnectOptions {
             TlsMode::Prefer => SslMode::Prefer,
             TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
         });
-        let tls = tls::client_config(mode, root_cert.as_deref())?.map(MakeRustlsConnect::new);
+        let tls = tls::client_config(mode, root_cert)?.map(MakeRustlsConnect::new);
         let options = Self { config, tls };
         let has_timeout =
             options.config.get_options().is_some_and(|set| set.contains("statement_timeout"));
@@ -110,46 +113,60 @@ impl ConnectOptions {
     /// How long one statement may take; zero for as long as it wants.
     pub(crate) fn statement_timeout(mut self, timeout: Duration) -> Self {
         let before = self.config.get_options().unwrap_or_default();
-        let options = format!("{before} -c statement_timeout={}", timeout.as_millis());
+        // The server counts in milliseconds, and takes none for no timeout.
+        let milliseconds = timeout.as_nanos().div_ceil(1_000_000);
+        let options = format!("{before} -c statement_timeout={milliseconds}");
         self.config.options(options.trim_start());
         self
     }
 
     /// Connects.
-    pub(crate) async fn connect(&self) -> ConnectionResult<AsyncPgConnection> {
-        match self.tls.clone() {
+    pub(crate) async fn connect(&self) -> Result<AsyncPgConnection> {
+        Ok(match self.tls.clone() {
             Some(tls) => {
                 let (client, connection) = self.config.connect(tls).await.map_err(refused)?;
-                AsyncPgConnection::try_from_client_and_connection(client, connection).await
+                AsyncPgConnection::try_from_client_and_connection(client, connection).await?
             }
             None => {
                 let (client, connection) =
                     self.config.connect(tokio_postgres::NoTls).await.map_err(refused)?;
-                AsyncPgConnection::try_from_client_and_connection(client, connection).await
+                AsyncPgConnection::try_from_client_and_connection(client, connection).await?
             }
-        }
+        })
     }
 }
 
+/// Why the URL can't be parsed, without what may be part of a password.
+fn unparsable(query: &str, error: &tokio_postgres::Error) -> Error {
+    const WHAT: &str = "the connection URL can't be parsed";
+    Error::Configuration(if query.contains('@') {
+        format!("{WHAT}; if its password contains @, write %40")
+    } else {
+        with_cause(WHAT, error)
+    })
+}
+
 /// Why the connection wasn't made: the server's word, or trouble on the way.
-fn refused(error: tokio_postgres::Error) -> ConnectionError {
+fn refused(error: tokio_postgres::Error) -> Error {
     if let Some(error) = error.as_db_error() {
         let message = error.message().to_owned();
-        return match error.code().code().get(..2) {
+        let code = error.code().code();
+        return match code.get(..2) {
+            _ if code == "53300" => {
+                Error::Transient { cause: Transient::TooManyConnections, message }
+            }
+            Some("57") => Error::Transient { cause: Transient::ServerUnavailable, message },
             // A role, password, database or option that won't do.
-            Some("22" | "28" | "3D" | "42") => ConnectionError::InvalidConnectionUrl(message),
-            _ => ConnectionError::CouldntSetupConfiguration(DieselError::DatabaseError(
-                DatabaseErrorKind::Unknown,
-                Box::new(message),
-            )),
+            Some("22" | "28" | "3D" | "42") => Error::Configuration(message),
+            _ => Error::Database(message),
         };
     }
     let message = with_cause("connecting failed", &error);
     // Neither a certificate that isn't trusted nor a missing password mends itself.
     if tls::is_refusal(&error) {
-        ConnectionError::InvalidConnectionUrl(message)
+        Error::Configuration(message)
     } else {
-        ConnectionError::BadConnection(message)
+        Error::Transient { cause: Transient::ConnectionLost, message }
     }
 }
 
@@ -194,6 +211,14 @@ mod tests {
     }
 
     #[test]
+    fn a_password_may_look_like_options() {
+        let options = ConnectOptions::parse("postgres://u:a?sslmode=disable&b=/c@db.example/app");
+        let config = options.unwrap().config;
+        assert_eq!(config.get_password(), Some(&b"a?sslmode=disable&b=/c"[..]));
+        assert_eq!(config.get_ssl_mode(), SslMode::Prefer);
+    }
+
+    #[test]
     fn what_the_url_says_comes_before_the_defaults() {
         let config = |url| ConnectOptions::parse(url).unwrap().config;
         let plain = config("postgres://db.example/app");
@@ -210,11 +235,34 @@ mod tests {
 
     #[test]
     fn encrypts_where_the_server_can_unless_told_otherwise() {
-        let mode = |url| ConnectOptions::parse(url).map(|options| options.config.get_ssl_mode());
+        let mode =
+            |url: &str| ConnectOptions::parse(url).map(|options| options.config.get_ssl_mode());
         assert_eq!(mode("postgresql://db.example/app"), Ok(SslMode::Prefer));
         assert_eq!(mode("postgresql://db.example/app?sslmode=require"), Ok(SslMode::Require));
+        assert_eq!(mode("postgresql://db.example/app?ssl%6Dode=require"), Ok(SslMode::Require));
         assert_eq!(mode("postgresql:///app?host=/run/pg&sslmode=require"), Ok(SslMode::Disable));
+        let over_tcp = "postgresql:///app?hostaddr=127.0.0.1&sslmode=require";
+        assert_eq!(mode(over_tcp), Ok(SslMode::Require));
+        assert_eq!(mode(&over_tcp.replace('?', "?host=/run/pg&")), Ok(SslMode::Require));
         assert_eq!(mode("postgresql://%2Frun%2Fpg/app"), Ok(SslMode::Disable));
+    }
+
+    #[test]
+    fn the_systems_certificates_are_for_full_verification() {
+        let system = |mode: &str| format!("postgres://db.example/?{mode}sslrootcert=system");
+        for weak in ["disable", "prefer", "require", "verify-ca"] {
+            let error = refusal(&system(&format!("sslmode={weak}&")));
+            assert_eq!(error, "sslrootcert=system needs sslmode=verify-full");
+        }
+    }
+
+    #[test]
+    fn a_timeout_is_never_rounded_down_to_none() {
+        let options = ConnectOptions::parse("postgres://db.example/").unwrap();
+        let options = options.statement_timeout(Duration::from_micros(900));
+        assert!(options.config.get_options().unwrap().ends_with("-c statement_timeout=1"));
+        let options = options.statement_timeout(Duration::ZERO);
+        assert!(options.config.get_options().unwrap().ends_with("-c statement_timeout=0"));
     }
 
     #[test]
@@ -225,8 +273,8 @@ mod tests {
         assert!(!error.contains("secret"));
         let error = refusal("postgres://u:secret@db.example:port/app");
         assert!(error.contains("port") && !error.contains("secret"), "{error}");
-        let error = refusal("postgres://u:ab?secret=x@db.example/app");
-        assert!(error.contains("%3F") && !error.contains("secret"), "{error}");
+        let error = refusal("postgres://u:ab@c?secret=x@db.example/app");
+        assert!(error.contains("%40") && !error.contains("secret"), "{error}");
         let error = refusal("postgres://u:secret@db.example/app?colour=red");
         assert!(error.contains("colour") && !error.contains("secret"), "{error}");
         let error = refusal("postgres://db.example/?sslmode=verify-full&sslrootcert=/no/such.pem");

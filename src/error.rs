@@ -55,6 +55,9 @@ pub enum Error {
         /// Its status.
         status: Status,
     },
+    /// The draft's versions have served requests, which are kept.
+    #[error("versions of experiment {0} have served requests, so it can't be deleted")]
+    HasRequests(ExperimentId),
     /// Nothing of a completed experiment changes any more but its name, description and archiving.
     #[error("experiment {0} is completed and takes no more versions or labels")]
     Completed(ExperimentId),
@@ -92,6 +95,16 @@ pub enum Error {
     /// A key can be rotated only where a version is to be copied.
     #[error("variant {0} has no version yet whose key could be rotated; publish one")]
     NothingToRotate(VariantId),
+    /// Another version of the variant becomes effective at the very instant.
+    #[error(
+        "variant {variant} has a version that is effective at {effective_at} already; choose another instant"
+    )]
+    InstantTaken {
+        /// The variant.
+        variant: VariantId,
+        /// The instant.
+        effective_at: DateTime<Utc>,
+    },
     /// A version may not become effective in the past.
     #[error(
         "a version of variant {variant} can't be effective at {effective_at}: it is {now} already"
@@ -154,8 +167,8 @@ pub enum Error {
     /// The migrations couldn't be applied.
     #[error("migrating the schema failed: {0}")]
     Migration(String),
-    /// Anything else that the database or Diesel refused.
-    #[error("the database refused the statement: {0}")]
+    /// Anything else that the database refused, or that couldn't be read of what it returned.
+    #[error("the statement failed: {0}")]
     Database(String),
 }
 
@@ -188,6 +201,8 @@ pub enum Transient {
     ConnectionLost,
     /// The server is starting up or shutting down, or ended the connection.
     ServerUnavailable,
+    /// The server takes no writes, as a standby does until it is promoted.
+    ReadOnly,
     /// The server has no room for another connection.
     TooManyConnections,
     /// No pooled connection came free in time.
@@ -230,6 +245,7 @@ impl fmt::Display for Transient {
         f.write_str(match self {
             Self::ConnectionLost => "the connection to the database failed",
             Self::ServerUnavailable => "the database is not available",
+            Self::ReadOnly => "the database takes no writes",
             Self::TooManyConnections => "the database has no connection to spare",
             Self::PoolTimeout => "no pooled connection came free in time",
             Self::StatementTimeout => "the statement took too long",

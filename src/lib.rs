@@ -18,8 +18,10 @@ pub mod schema;
 pub mod tables;
 pub mod values;
 
+pub use diesel_async::AsyncPgConnection;
 pub use error::{Error, Result};
 pub use pool::Pool;
+pub use secrecy;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -149,8 +149,11 @@ impl PoolBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::Configuration`] when the URL or a certificate can't be used.
+    /// [`Error::Configuration`] when the URL, a certificate or the size can't be used.
     pub fn build(self) -> Result<Pool> {
+        if self.max_size == 0 {
+            return Err(Error::Configuration("a pool needs at least one connection".to_owned()));
+        }
         let mut options = ConnectOptions::parse(&self.url)?;
         if let Some(name) = &self.application_name {
             options = options.application_name(name);
@@ -164,7 +167,7 @@ impl PoolBuilder {
         config.recycling_method = RecyclingMethod::Fast;
         config.custom_setup = Box::new(move |_| {
             let options = options.clone();
-            async move { options.connect().await }.boxed()
+            async move { Ok(options.connect().await?) }.boxed()
         });
         // The manager keeps the URL only to hand it to the setup, which has its own.
         let manager = AsyncDieselConnectionManager::new_with_config(String::new(), config);

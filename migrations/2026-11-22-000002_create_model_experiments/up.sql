@@ -1,5 +1,8 @@
 -- Experiments, their variants, the variants' immutable versions, and the requests they served.
 --
+-- A deployment that has these tables already, with these names of columns and constraints, skips this migration
+-- too, by its version 20261122000002: the header of the one before says how.
+--
 -- The hash checks spell "64 lower-case hexadecimal digits" as a length and a negated class: it accepts
 -- exactly what '^[0-9a-f]{64}$' accepts and costs a tenth of it on every recorded request.
 --

@@ -37,6 +37,16 @@ impl From<DieselError> for Error {
                 Ok(invalid) => Self::Invalid(*invalid),
                 Err(error) => Self::Database(with_sources(&*error)),
             },
+            DieselError::QueryBuilderError(error) => match error.downcast::<Self>() {
+                Ok(error) => *error,
+                Err(error) => Self::Database(with_sources(&*error)),
+            },
+            DieselError::BrokenTransactionManager => Self::Transient {
+                cause: Transient::ConnectionLost,
+                message:
+                    "a cancelled future left it inside a transaction; drop it, and take another"
+                        .to_owned(),
+            },
             other => Self::Database(other.to_string()),
         }
     }
@@ -45,12 +55,16 @@ impl From<DieselError> for Error {
 impl From<ConnectionError> for Error {
     fn from(error: ConnectionError) -> Self {
         match error {
-            ConnectionError::BadConnection(message) => {
-                Self::Transient { cause: Transient::ConnectionLost, message }
-            }
             ConnectionError::CouldntSetupConfiguration(error) => error.into(),
             other => Self::Configuration(other.to_string()),
         }
+    }
+}
+
+/// For the pool, whose connections are made by a function that fails with Diesel's error.
+impl From<Error> for ConnectionError {
+    fn from(error: Error) -> Self {
+        Self::CouldntSetupConfiguration(DieselError::QueryBuilderError(Box::new(error)))
     }
 }
 
@@ -90,6 +104,7 @@ fn of_server(kind: DatabaseErrorKind, information: &dyn DatabaseErrorInformation
             }
         }
         Kind::SerializationFailure => transient(Transient::SerializationFailure),
+        Kind::ReadOnlyTransaction => transient(Transient::ReadOnly),
         Kind::UnableToSendCommand | Kind::ClosedConnection => transient(Transient::ConnectionLost),
         _ => match MESSAGES.iter().find(|(start, _)| message.starts_with(start)) {
             Some((_, cause)) => transient(*cause),

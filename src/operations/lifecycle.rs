@@ -3,12 +3,16 @@
 //! A transition that already holds is a no-op that returns the experiment. Each locks the
 //! experiment first, so that callers who race see each other's outcome.
 
-use diesel_async::{AsyncConnection, AsyncPgConnection};
+use diesel_async::AsyncPgConnection;
 
+use super::transaction::transaction;
 use crate::error::{Constraint, Error, NotReady, Result};
 use crate::tables::experiments::{self, Experiment};
 use crate::tables::{clock, versions};
 use crate::values::{ExperimentId, Status};
+
+/// How often an activation that lost a race is tried again, each time against another winner.
+const MAX_LOST_RACES: u32 = 5;
 
 /// Makes a draft or paused experiment active: from now on its variants serve the public model id.
 ///
@@ -19,32 +23,36 @@ use crate::values::{ExperimentId, Status};
 /// - [`Error::InvalidTransition`] when it is completed;
 /// - [`Error::ExperimentNotFound`].
 pub async fn activate(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
-    let activated = conn
-        .transaction(async |conn| {
-            let experiment = experiments::lock(conn, id).await?;
-            match experiment.status {
-                Status::Active => return Ok(experiment),
-                Status::Draft | Status::Paused => {}
-                from @ Status::Completed => return Err(invalid(id, from, Status::Active)),
-            }
-            refuse_unready(conn, &experiment).await?;
-            refuse_taken(conn, &experiment).await?;
-            match experiment.status {
-                Status::Draft => experiments::start(conn, id).await,
-                _ => experiments::switch(conn, id, Status::Active).await,
-            }
-        })
-        .await;
-    match activated {
-        // Another experiment was activated between the check and the update. It is visible now.
-        Err(Error::Violated { constraint: Constraint::ExperimentRouting }) => {
-            let experiment =
-                experiments::find(conn, id).await?.ok_or(Error::ExperimentNotFound(id))?;
-            refuse_taken(conn, &experiment).await?;
+    let mut lost_races = 0;
+    loop {
+        match try_activate(conn, id).await {
+            // Another experiment was activated after the check. Now the check sees it, or it is over again.
             Err(Error::Violated { constraint: Constraint::ExperimentRouting })
+                if lost_races < MAX_LOST_RACES =>
+            {
+                lost_races += 1;
+            }
+            activated => return activated,
         }
-        activated => activated,
     }
+}
+
+async fn try_activate(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
+    transaction(conn, async |conn| {
+        let experiment = experiments::lock(conn, id).await?;
+        match experiment.status {
+            Status::Active => return Ok(experiment),
+            Status::Draft | Status::Paused => {}
+            from @ Status::Completed => return Err(invalid(id, from, Status::Active)),
+        }
+        refuse_unready(conn, &experiment).await?;
+        refuse_taken(conn, &experiment).await?;
+        match experiment.status {
+            Status::Draft => experiments::start(conn, id).await,
+            _ => experiments::switch(conn, id, Status::Active).await,
+        }
+    })
+    .await
 }
 
 /// Makes an active experiment paused: its public model id answers "not found" until it is active again.
@@ -53,7 +61,7 @@ pub async fn activate(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<
 ///
 /// [`Error::InvalidTransition`] when it is a draft or completed; [`Error::ExperimentNotFound`].
 pub async fn pause(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
-    conn.transaction(async |conn| {
+    transaction(conn, async |conn| {
         let experiment = experiments::lock(conn, id).await?;
         match experiment.status {
             Status::Paused => Ok(experiment),
@@ -70,7 +78,7 @@ pub async fn pause(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Exp
 ///
 /// [`Error::InvalidTransition`] when it is a draft; [`Error::ExperimentNotFound`].
 pub async fn complete(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
-    conn.transaction(async |conn| {
+    transaction(conn, async |conn| {
         let experiment = experiments::lock(conn, id).await?;
         match experiment.status {
             Status::Completed => Ok(experiment),
@@ -85,12 +93,13 @@ pub async fn complete(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<
 ///
 /// # Errors
 ///
-/// [`Error::NotDraft`] when it is more than a draft; [`Error::ExperimentNotFound`].
+/// [`Error::NotDraft`] when it is more than a draft; [`Error::HasRequests`] when requests were recorded of
+/// it all the same; [`Error::ExperimentNotFound`].
 pub async fn delete(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<()> {
-    conn.transaction(async |conn| {
+    transaction(conn, async |conn| {
         let experiment = experiments::lock(conn, id).await?;
         refuse_changed(&experiment)?;
-        experiments::delete(conn, id).await?;
+        experiments::delete(conn, id).await.map_err(|error| name_requests(error, id))?;
         Ok(())
     })
     .await
@@ -102,7 +111,7 @@ pub async fn delete(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<()
 ///
 /// [`Error::ActiveNotArchivable`] when it is active; [`Error::ExperimentNotFound`].
 pub async fn archive(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
-    conn.transaction(async |conn| {
+    transaction(conn, async |conn| {
         let experiment = experiments::lock(conn, id).await?;
         match (experiment.is_archived, experiment.status) {
             (true, _) => Ok(experiment),
@@ -119,7 +128,7 @@ pub async fn archive(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<E
 ///
 /// [`Error::ExperimentNotFound`].
 pub async fn unarchive(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
-    conn.transaction(async |conn| {
+    transaction(conn, async |conn| {
         let experiment = experiments::lock(conn, id).await?;
         if experiment.is_archived {
             experiments::set_archived(conn, id, false).await
@@ -132,6 +141,16 @@ pub async fn unarchive(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result
 
 fn invalid(experiment: ExperimentId, from: Status, to: Status) -> Error {
     Error::InvalidTransition { experiment, from, to }
+}
+
+/// A version that served a request can't be deleted.
+pub(super) fn name_requests(error: Error, experiment: ExperimentId) -> Error {
+    match error {
+        Error::Violated { constraint: Constraint::RequestVersion } => {
+            Error::HasRequests(experiment)
+        }
+        error => error,
+    }
 }
 
 /// Refuses to touch the structure of an experiment that has left draft.
@@ -148,7 +167,6 @@ async fn refuse_unready(conn: &mut AsyncPgConnection, experiment: &Experiment) -
     if experiment.is_archived {
         return not_ready(NotReady::Archived);
     }
-    // Not `now()`: a version may have been published earlier in the same transaction.
     let at = clock(conn).await?;
     let variants = versions::list_current(conn, experiment.id, at).await?;
     if variants.is_empty() {

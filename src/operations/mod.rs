@@ -2,6 +2,9 @@
 //!
 //! Every function takes the connection first, so that it joins a transaction of the caller's; inside one,
 //! an operation's own transaction is a savepoint.
+//!
+//! An operation that is cancelled, as by a timeout around it, may leave its transaction open on the server. The
+//! connection then refuses everything with a retryable error: drop it, and take another.
 
 pub mod feedback;
 pub mod lifecycle;
@@ -11,3 +14,5 @@ pub mod record;
 pub mod routing;
 pub mod structure;
 pub mod summary;
+
+mod transaction;

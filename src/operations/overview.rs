@@ -11,7 +11,7 @@ use crate::tables::Returns;
 use crate::tables::experiments::Experiment;
 use crate::tables::variants::Variant;
 use crate::tables::versions::{Version, current_id_at};
-use crate::values::ExperimentId;
+use crate::values::{ExperimentId, stored};
 
 /// An experiment with its variants and their current versions. It holds no key.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -57,13 +57,13 @@ fn experiment_with_current(
 ///
 /// # Errors
 ///
-/// Only what the database says.
+/// [`Error::Invalid`](crate::Error::Invalid) when PostgreSQL has no such instant.
 pub async fn find(
     conn: &mut AsyncPgConnection,
     id: ExperimentId,
     at: DateTime<Utc>,
 ) -> Result<Option<Overview>> {
-    let rows = experiment_with_current(id, at).load(conn).await?;
+    let rows = experiment_with_current(id, stored(at)?).load(conn).await?;
     let experiment = rows.first().map(|(experiment, ..)| experiment.clone());
     Ok(experiment.map(|experiment| Overview {
         experiment,

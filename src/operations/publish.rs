@@ -4,12 +4,13 @@
 //! the variant stays as it is, and with it every user's bucket.
 
 use chrono::{DateTime, Utc};
-use diesel_async::{AsyncConnection, AsyncPgConnection};
+use diesel_async::AsyncPgConnection;
 
 use super::structure::refuse_completed;
-use crate::error::{Constraint, Error, Result};
+use super::transaction::transaction;
+use crate::error::{Error, Result};
 use crate::tables::versions::{self, Version};
-use crate::tables::{clock, experiments};
+use crate::tables::{clock, experiments, variants};
 use crate::values::{EncryptedApiKey, InvalidValue, Timestamp, Upstream, VariantId, storable};
 
 /// A version to publish.
@@ -52,7 +53,7 @@ pub async fn now(
     new: NewVersion<'_>,
 ) -> Result<Version> {
     check_created_by(new.created_by)?;
-    conn.transaction(async |conn| {
+    transaction(conn, async |conn| {
         let now = lock(conn, variant).await?;
         insert(conn, variant, new, now).await
     })
@@ -61,12 +62,14 @@ pub async fn now(
 
 /// Publishes a version that is effective from `effective_at` on.
 ///
-/// Of versions scheduled for the same instant the one published last is served. A version without a
-/// key keeps the key of the one that is current just before, which may be scheduled too.
+/// A version without a key keeps the key of the one that is current just before, which may be scheduled
+/// too.
 ///
 /// # Errors
 ///
-/// [`Error::Backdated`] when `effective_at` has passed by the database's clock, and those of [`now`].
+/// - [`Error::Backdated`] when `effective_at` has passed by the database's clock;
+/// - [`Error::InstantTaken`] when another version of the variant is scheduled for the very instant;
+/// - those of [`now`].
 pub async fn at(
     conn: &mut AsyncPgConnection,
     variant: VariantId,
@@ -75,7 +78,7 @@ pub async fn at(
 ) -> Result<Version> {
     check_created_by(new.created_by)?;
     let effective_at = *effective_at.as_datetime();
-    conn.transaction(async |conn| {
+    transaction(conn, async |conn| {
         let now = lock(conn, variant).await?;
         if effective_at < now {
             return Err(Error::Backdated { variant, effective_at, now });
@@ -86,6 +89,9 @@ pub async fn at(
 }
 
 /// Publishes a copy of the current version with another key, effective at once.
+///
+/// Versions that are scheduled already keep the keys they were published with: after a key was revoked,
+/// schedule them again with the new one.
 ///
 /// # Errors
 ///
@@ -99,7 +105,7 @@ pub async fn rotate_key(
     created_by: Option<&str>,
 ) -> Result<Version> {
     check_created_by(created_by)?;
-    conn.transaction(async |conn| {
+    transaction(conn, async |conn| {
         let now = lock(conn, variant).await?;
         versions::insert_keeping_upstream(conn, variant, key, now, created_by)
             .await?
@@ -116,6 +122,8 @@ fn check_created_by(created_by: Option<&str>) -> Result<(), InvalidValue> {
 /// order in which they commit, so that none takes effect before what another already served.
 async fn lock(conn: &mut AsyncPgConnection, variant: VariantId) -> Result<DateTime<Utc>> {
     refuse_completed(&experiments::lock_of_variant(conn, variant).await?)?;
+    // It may have been deleted while the lock was waited for.
+    variants::find(conn, variant).await?.ok_or(Error::VariantNotFound(variant))?;
     clock(conn).await
 }
 
@@ -126,16 +134,11 @@ async fn insert(
     effective_at: DateTime<Utc>,
 ) -> Result<Version> {
     let NewVersion { upstream, key, created_by } = new;
+    if versions::is_taken(conn, variant, effective_at).await? {
+        return Err(Error::InstantTaken { variant, effective_at });
+    }
     match key {
-        Some(key) => versions::insert(conn, variant, upstream, key, effective_at, created_by)
-            .await
-            .map_err(|error| match error {
-                // It was deleted while its experiment's lock was waited for.
-                Error::Violated { constraint: Constraint::VersionVariant } => {
-                    Error::VariantNotFound(variant)
-                }
-                error => error,
-            }),
+        Some(key) => versions::insert(conn, variant, upstream, key, effective_at, created_by).await,
         None => versions::insert_keeping_key(conn, variant, upstream, effective_at, created_by)
             .await?
             .ok_or(Error::KeyMissing(variant)),

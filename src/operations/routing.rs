@@ -57,8 +57,10 @@ struct Readable<T>(Result<T, InvalidValue>);
 
 impl<T: TryFrom<Value, Error = InvalidValue>> FromSql<Jsonb, Pg> for Readable<T> {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
-        let json = <Value as FromSql<Jsonb, Pg>>::from_sql(value)?;
-        Ok(Self(json.try_into()))
+        // `jsonb` holds more than serde_json reads: numbers of any size, any depth.
+        let json = <Value as FromSql<Jsonb, Pg>>::from_sql(value)
+            .map_err(|_| InvalidValue::new("the JSON", "is too deep, or has a number too large"));
+        Ok(Self(json.and_then(TryInto::try_into)))
     }
 }
 

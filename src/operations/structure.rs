@@ -3,9 +3,10 @@
 //! Each change locks the experiment first. Variants, weights and the public model id change only while
 //! it is a draft, so that no user's bucket ever moves.
 
-use diesel_async::{AsyncConnection, AsyncPgConnection};
+use diesel_async::AsyncPgConnection;
 
-use super::lifecycle::refuse_changed;
+use super::lifecycle::{name_requests, refuse_changed};
+use super::transaction::transaction;
 use crate::error::{Constraint, Error, Result};
 use crate::tables::experiments::{self, Experiment, ExperimentChanges};
 use crate::tables::variants::{self, Variant};
@@ -24,7 +25,7 @@ pub async fn update(
     changes: &ExperimentChanges,
 ) -> Result<Experiment> {
     changes.check()?;
-    conn.transaction(async |conn| {
+    transaction(conn, async |conn| {
         let experiment = experiments::lock(conn, id).await?;
         if changes.moves(&experiment) {
             refuse_changed(&experiment)?;
@@ -45,7 +46,7 @@ pub async fn insert_variant(
     label: &Label,
     weight: Weight,
 ) -> Result<Variant> {
-    conn.transaction(async |conn| {
+    transaction(conn, async |conn| {
         refuse_changed(&experiments::lock(conn, experiment).await?)?;
         variants::insert(conn, experiment, label, weight)
             .await
@@ -58,11 +59,15 @@ pub async fn insert_variant(
 ///
 /// # Errors
 ///
-/// [`Error::NotDraft`], [`Error::VariantNotFound`].
+/// [`Error::NotDraft`], [`Error::HasRequests`], [`Error::VariantNotFound`].
 pub async fn delete_variant(conn: &mut AsyncPgConnection, variant: VariantId) -> Result<()> {
-    conn.transaction(async |conn| {
-        refuse_changed(&experiments::lock_of_variant(conn, variant).await?)?;
-        variants::delete(conn, variant).await?.ok_or(Error::VariantNotFound(variant))?;
+    transaction(conn, async |conn| {
+        let experiment = experiments::lock_of_variant(conn, variant).await?;
+        refuse_changed(&experiment)?;
+        variants::delete(conn, variant)
+            .await
+            .map_err(|error| name_requests(error, experiment.id))?
+            .ok_or(Error::VariantNotFound(variant))?;
         Ok(())
     })
     .await
@@ -78,7 +83,7 @@ pub async fn set_weight(
     variant: VariantId,
     weight: Weight,
 ) -> Result<Variant> {
-    conn.transaction(async |conn| {
+    transaction(conn, async |conn| {
         refuse_changed(&experiments::lock_of_variant(conn, variant).await?)?;
         variants::set_weight(conn, variant, weight).await?.ok_or(Error::VariantNotFound(variant))
     })
@@ -95,7 +100,7 @@ pub async fn rename_variant(
     variant: VariantId,
     label: &Label,
 ) -> Result<Variant> {
-    conn.transaction(async |conn| {
+    transaction(conn, async |conn| {
         let experiment = experiments::lock_of_variant(conn, variant).await?;
         refuse_completed(&experiment)?;
         variants::set_label(conn, variant, label)

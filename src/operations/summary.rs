@@ -18,7 +18,7 @@ use crate::schema::{
     model_experiment_variant_version,
 };
 use crate::tables::Returns;
-use crate::values::{AllocationSubject, ExperimentId, Label, VariantId, VersionId};
+use crate::values::{AllocationSubject, ExperimentId, Label, VariantId, VersionId, stored};
 
 /// What one version served in a window of time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -169,12 +169,14 @@ fn users_by_subject(
 ///
 /// # Errors
 ///
+/// [`Error::Invalid`](crate::Error::Invalid) when PostgreSQL has no such instant,
 /// [`Error::Database`](crate::Error::Database) when a sum exceeds 64 bits.
 pub async fn by_version(
     conn: &mut AsyncPgConnection,
     experiment: ExperimentId,
     window: Range<DateTime<Utc>>,
 ) -> Result<Vec<VersionSummary>> {
+    let window = stored(window.start)?..stored(window.end)?;
     let sums = sums(experiment, &window).load(conn).await?;
     let users: HashMap<_, _> = users(experiment, &window).load(conn).await?.into_iter().collect();
     Ok(sums
@@ -196,6 +198,7 @@ pub async fn by_version_and_subject(
     experiment: ExperimentId,
     window: Range<DateTime<Utc>>,
 ) -> Result<Vec<VersionSummary>> {
+    let window = stored(window.start)?..stored(window.end)?;
     let sums = sums_by_subject(experiment, &window).load(conn).await?;
     let users: HashMap<_, _> =
         users_by_subject(experiment, &window).load(conn).await?.into_iter().collect();

@@ -3,20 +3,20 @@
 use chrono::{DateTime, Utc};
 use diesel_async::AsyncPgConnection;
 
-use super::rows::Returns;
+use super::Returns;
 use crate::error::Result;
 
 diesel::define_sql_function! {
-    /// The instant at which it is called, where `now()` is the instant at which the transaction began.
-    fn clock_timestamp() -> Timestamptz;
+    /// The instant at which the statement began. After a lock was waited for, it is later than anything that
+    /// the lock's earlier holders wrote; `now()`, at which the transaction began, may not be.
+    fn statement_timestamp() -> Timestamptz;
 }
 
 fn instant() -> impl Returns<DateTime<Utc>> {
-    diesel::select(clock_timestamp())
+    diesel::select(statement_timestamp())
 }
 
-/// The instant by the database's clock. Asked for after a lock was waited for, it is later than
-/// anything that the lock's earlier holders wrote.
+/// The instant by the database's clock.
 pub(crate) async fn clock(conn: &mut AsyncPgConnection) -> Result<DateTime<Utc>> {
     instant().one(conn).await
 }

@@ -1,14 +1,14 @@
 //! Experiments: what is stored of one, how it is inserted, found and listed.
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::{self, auto_type, now};
+use diesel::dsl::{self, auto_type};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{Record, Timestamptz, Uuid as SqlUuid};
 use diesel_async::AsyncPgConnection;
 use serde::Serialize;
 
-use super::{Cached, Cursor, Page, Returns, StatusLiteral};
+use super::{Cached, Cursor, Page, Returns, StatusLiteral, statement_timestamp};
 use crate::error::{Error, Result};
 use crate::schema::{model_experiment, model_experiment_variant};
 use crate::values::{ExperimentId, InvalidValue, PublicModelId, Status, VariantId, storable};
@@ -242,7 +242,7 @@ fn insertion(new: &NewExperiment) -> impl Returns<Experiment> {
 fn changed(id: ExperimentId, changes: &ExperimentChanges) -> impl Returns<Experiment> {
     Cached(
         diesel::update(model_experiment::table.find(id))
-            .set((changes, model_experiment::updated_at.eq(now)))
+            .set((changes, model_experiment::updated_at.eq(statement_timestamp())))
             .returning(Experiment::as_returning()),
     )
 }
@@ -252,8 +252,8 @@ fn started(id: ExperimentId) -> impl Returns<Experiment> {
         diesel::update(model_experiment::table.find(id))
             .set((
                 model_experiment::status.eq(Status::Active),
-                model_experiment::started_at.eq(now),
-                model_experiment::updated_at.eq(now),
+                model_experiment::started_at.eq(statement_timestamp().nullable()),
+                model_experiment::updated_at.eq(statement_timestamp()),
             ))
             .returning(Experiment::as_returning()),
     )
@@ -262,7 +262,10 @@ fn started(id: ExperimentId) -> impl Returns<Experiment> {
 fn switched(id: ExperimentId, status: Status) -> impl Returns<Experiment> {
     Cached(
         diesel::update(model_experiment::table.find(id))
-            .set((model_experiment::status.eq(status), model_experiment::updated_at.eq(now)))
+            .set((
+                model_experiment::status.eq(status),
+                model_experiment::updated_at.eq(statement_timestamp()),
+            ))
             .returning(Experiment::as_returning()),
     )
 }
@@ -272,8 +275,8 @@ fn ended(id: ExperimentId) -> impl Returns<Experiment> {
         diesel::update(model_experiment::table.find(id))
             .set((
                 model_experiment::status.eq(Status::Completed),
-                model_experiment::ended_at.eq(now),
-                model_experiment::updated_at.eq(now),
+                model_experiment::ended_at.eq(statement_timestamp().nullable()),
+                model_experiment::updated_at.eq(statement_timestamp()),
             ))
             .returning(Experiment::as_returning()),
     )
@@ -284,7 +287,7 @@ fn archived(id: ExperimentId, is_archived: bool) -> impl Returns<Experiment> {
         diesel::update(model_experiment::table.find(id))
             .set((
                 model_experiment::is_archived.eq(is_archived),
-                model_experiment::updated_at.eq(now),
+                model_experiment::updated_at.eq(statement_timestamp()),
             ))
             .returning(Experiment::as_returning()),
     )

@@ -16,7 +16,7 @@ mod rows;
 mod status_literal;
 
 pub(crate) use cached::Cached;
-pub(crate) use clock::clock;
+pub(crate) use clock::{clock, statement_timestamp};
 pub(crate) use first::First;
 pub use page::{Cursor, Page};
 pub(crate) use rows::Returns;

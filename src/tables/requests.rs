@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::schema::model_experiment_request;
 use crate::values::{
     AllocationSubject, InvalidValue, PromptCapture, RequestBodyRef, SystemPromptRef, UsageId,
-    VersionId, storable,
+    VersionId, indexable, storable,
 };
 
 /// Attributes one served request, 1:1 with its usage, to the exact version that served it.
@@ -62,7 +62,8 @@ impl NewRequest {
         }
     }
 
-    /// The id that the client gave the request.
+    /// The id that the client gave the request, at most 2,048 bytes: a longer one is best left out, since
+    /// recording refuses it and the usage with it.
     #[must_use]
     pub fn client_request_id(mut self, id: impl Into<String>) -> Self {
         self.client_request_id = Some(id.into());
@@ -91,7 +92,7 @@ impl NewRequest {
     }
 
     pub(crate) fn check(&self) -> Result<(), InvalidValue> {
-        storable("client_request_id", self.client_request_id.as_deref().unwrap_or_default())
+        indexable("client_request_id", self.client_request_id.as_deref().unwrap_or_default())
     }
 
     /// The columns in which `stored`, a row with the same usage id, differs.

@@ -7,20 +7,26 @@ use diesel::query_builder::{Query, QueryFragment, QueryId};
 use diesel::query_dsl::CompatibleType;
 use diesel::result::Error as DieselError;
 use diesel::row::{Field, Row};
-use diesel_async::{AsyncConnectionCore, AsyncPgConnection};
+use diesel_async::{
+    AnsiTransactionManager, AsyncConnectionCore, AsyncPgConnection, TransactionManager,
+};
 use futures_util::TryStreamExt;
 use uuid::Uuid;
 
 use crate::error::{Result, UnreadableValue, unreadable_column};
 
-/// The columns whose values are checked when they are read: with their table, and the name of its id.
-const CHECKED: [(&str, &str, &str); 9] = [
+/// The columns that hold more than can be read: with their table, and the name of its id. Those that several
+/// tables have, the times of creation and change, only ever hold the database's own clock.
+const CHECKED: [(&str, &str, &str); 12] = [
     ("public_model_id", "model_experiment", "id"),
     ("status", "model_experiment", "id"),
+    ("started_at", "model_experiment", "id"),
+    ("ended_at", "model_experiment", "id"),
     ("label", "model_experiment_variant", "id"),
     ("weight", "model_experiment_variant", "id"),
     ("upstream", "model_experiment_variant_version", "id"),
     ("encrypted_api_key", "model_experiment_variant_version", "id"),
+    ("effective_at", "model_experiment_variant_version", "id"),
     ("allocation_subject", "model_experiment_request", "usage_id"),
     ("system_prompt_sha256", "model_experiment_request", "usage_id"),
     ("request_body_sha256", "model_experiment_request", "usage_id"),
@@ -49,6 +55,8 @@ where
     R: FromSqlRow<ST, Pg> + Send,
 {
     async fn load(self, conn: &mut AsyncPgConnection) -> Result<Vec<R>> {
+        // A cancelled operation may have left its transaction open on the server.
+        AnsiTransactionManager::transaction_manager_status_mut(conn).transaction_state()?;
         let rows = AsyncConnectionCore::load(conn, self).await?;
         let rows =
             rows.and_then(async |row| R::build_from_row(&row).map_err(|error| locate(&row, error)));

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::Returns;
 use crate::error::Result;
 use crate::schema::microdollar_usage;
-use crate::values::{InvalidValue, Timestamp, UsageId, storable};
+use crate::values::{InvalidValue, Timestamp, UsageId, indexable, storable};
 
 /// What one served request used and cost.
 ///
@@ -30,7 +30,7 @@ use crate::values::{InvalidValue, Timestamp, UsageId, storable};
 pub struct Usage {
     /// Identifies the usage.
     pub id: UsageId,
-    /// The user who is billed.
+    /// The user who is billed; at most 2,048 bytes.
     pub kilo_user_id: String,
     /// What the request cost, in microdollars.
     pub cost: i64,
@@ -89,7 +89,7 @@ impl Usage {
     }
 
     pub(crate) fn check(&self) -> Result<(), InvalidValue> {
-        storable("kilo_user_id", &self.kilo_user_id)?;
+        indexable("kilo_user_id", &self.kilo_user_id)?;
         for (field, text) in [
             ("provider", &self.provider),
             ("model", &self.model),

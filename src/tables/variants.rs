@@ -1,13 +1,12 @@
 //! Variants: the stable slots of an experiment that users are bucketed into.
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::now;
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel_async::AsyncPgConnection;
 use serde::Serialize;
 
-use super::{Cached, Returns};
+use super::{Cached, Returns, statement_timestamp};
 use crate::error::Result;
 use crate::schema::model_experiment_variant;
 use crate::values::{ExperimentId, Label, VariantId, Weight};
@@ -29,6 +28,10 @@ pub struct Variant {
     pub created_at: DateTime<Utc>,
     /// When the variant last changed.
     pub updated_at: DateTime<Utc>,
+}
+
+fn by_id(id: VariantId) -> impl Returns<Variant> {
+    model_experiment_variant::table.find(id).select(Variant::as_select())
 }
 
 fn by_experiment(experiment: ExperimentId) -> impl Returns<Variant> {
@@ -53,7 +56,7 @@ fn weighted(id: VariantId, weight: Weight) -> impl Returns<Variant> {
         diesel::update(model_experiment_variant::table.find(id))
             .set((
                 model_experiment_variant::weight.eq(weight),
-                model_experiment_variant::updated_at.eq(now),
+                model_experiment_variant::updated_at.eq(statement_timestamp()),
             ))
             .returning(Variant::as_returning()),
     )
@@ -64,7 +67,7 @@ fn labelled(id: VariantId, label: &Label) -> impl Returns<Variant> {
         diesel::update(model_experiment_variant::table.find(id))
             .set((
                 model_experiment_variant::label.eq(label),
-                model_experiment_variant::updated_at.eq(now),
+                model_experiment_variant::updated_at.eq(statement_timestamp()),
             ))
             .returning(Variant::as_returning()),
     )
@@ -72,6 +75,15 @@ fn labelled(id: VariantId, label: &Label) -> impl Returns<Variant> {
 
 fn deletion(id: VariantId) -> impl Returns<VariantId> {
     diesel::delete(model_experiment_variant::table.find(id)).returning(model_experiment_variant::id)
+}
+
+/// The variant `id`, if there is one.
+///
+/// # Errors
+///
+/// Only what the database says.
+pub async fn find(conn: &mut AsyncPgConnection, id: VariantId) -> Result<Option<Variant>> {
+    by_id(id).first(conn).await
 }
 
 /// The variants of `experiment` in ascending order of their ids, as bucketing walks them.

@@ -3,7 +3,7 @@
 //! The encrypted key is written here and read by routing alone.
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::{auto_type, now};
+use diesel::dsl::{self, auto_type};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{Jsonb, Nullable, Record, Text, Timestamptz, Uuid as SqlUuid};
@@ -11,10 +11,10 @@ use diesel_async::AsyncPgConnection;
 use serde::Serialize;
 
 use super::variants::Variant;
-use super::{Cursor, First, Page, Returns};
+use super::{Cursor, First, Page, Returns, statement_timestamp};
 use crate::error::Result;
 use crate::schema::{model_experiment_variant, model_experiment_variant_version};
-use crate::values::{EncryptedApiKey, ExperimentId, Upstream, VariantId, VersionId};
+use crate::values::{EncryptedApiKey, ExperimentId, Upstream, VariantId, VersionId, stored};
 
 /// The immutable upstream configuration that a variant serves from an instant on.
 #[derive(Debug, Clone, PartialEq, Serialize, Queryable, Selectable)]
@@ -73,7 +73,9 @@ fn effective_at(at: DateTime<Utc>) -> _ {
 
 #[auto_type]
 fn effective_now() -> _ {
-    newest_of_variant().filter(NEWEST.field(model_experiment_variant_version::effective_at).le(now))
+    newest_of_variant().filter(
+        NEWEST.field(model_experiment_variant_version::effective_at).le(statement_timestamp()),
+    )
 }
 
 /// The id of the version that is current at `at`, in a query over variants.
@@ -96,6 +98,18 @@ fn effective(variant: VariantId, at: DateTime<Utc>) -> _ {
             model_experiment_variant_version::effective_at.desc(),
             model_experiment_variant_version::id.desc(),
         ))
+}
+
+fn by_id(id: VersionId) -> impl Returns<Version> {
+    model_experiment_variant_version::table.find(id).select(Version::as_select())
+}
+
+fn any_effective_at(variant: VariantId, at: DateTime<Utc>) -> impl Returns<bool> {
+    diesel::select(dsl::exists(
+        model_experiment_variant_version::table
+            .filter(model_experiment_variant_version::variant_id.eq(variant))
+            .filter(model_experiment_variant_version::effective_at.eq(at)),
+    ))
 }
 
 fn current(variant: VariantId, at: DateTime<Utc>) -> impl Returns<Version> {
@@ -145,7 +159,6 @@ fn insertion<'a>(
 ) -> impl Returns<Version> {
     diesel::insert_into(model_experiment_variant_version::table)
         .values((
-            model_experiment_variant_version::id.eq(VersionId::new()),
             model_experiment_variant_version::variant_id.eq(variant),
             model_experiment_variant_version::upstream.eq(upstream),
             model_experiment_variant_version::encrypted_api_key.eq(key),
@@ -166,7 +179,6 @@ fn copy_with_upstream<'a>(
     effective(variant, effective_at)
         .limit(1)
         .select((
-            VersionId::new().into_sql::<SqlUuid>(),
             model_experiment_variant_version::variant_id,
             upstream.into_sql::<Jsonb>(),
             model_experiment_variant_version::encrypted_api_key,
@@ -188,7 +200,6 @@ fn copy_with_key<'a>(
     effective(variant, effective_at)
         .limit(1)
         .select((
-            VersionId::new().into_sql::<SqlUuid>(),
             model_experiment_variant_version::variant_id,
             model_experiment_variant_version::upstream,
             key.into_sql::<Jsonb>(),
@@ -202,7 +213,6 @@ fn copy_with_key<'a>(
 
 /// The columns that a copy writes, in the order of its selection.
 type Copied = (
-    model_experiment_variant_version::id,
     model_experiment_variant_version::variant_id,
     model_experiment_variant_version::upstream,
     model_experiment_variant_version::encrypted_api_key,
@@ -210,17 +220,26 @@ type Copied = (
     model_experiment_variant_version::created_by,
 );
 
-/// The version of `variant` that is current at `at`, if one is effective by then.
+/// The version `id`, if there is one.
 ///
 /// # Errors
 ///
 /// Only what the database says.
+pub async fn find(conn: &mut AsyncPgConnection, id: VersionId) -> Result<Option<Version>> {
+    by_id(id).first(conn).await
+}
+
+/// The version of `variant` that is current at `at`, if one is effective by then.
+///
+/// # Errors
+///
+/// [`Error::Invalid`](crate::Error::Invalid) when PostgreSQL has no such instant.
 pub async fn find_current(
     conn: &mut AsyncPgConnection,
     variant: VariantId,
     at: DateTime<Utc>,
 ) -> Result<Option<Version>> {
-    current(variant, at).first(conn).await
+    current(variant, stored(at)?).first(conn).await
 }
 
 /// Every variant of `experiment` with the version that is current at `at`, in the order of the
@@ -228,13 +247,13 @@ pub async fn find_current(
 ///
 /// # Errors
 ///
-/// Only what the database says.
+/// [`Error::Invalid`](crate::Error::Invalid) when PostgreSQL has no such instant.
 pub async fn list_current(
     conn: &mut AsyncPgConnection,
     experiment: ExperimentId,
     at: DateTime<Utc>,
 ) -> Result<Vec<(Variant, Option<Version>)>> {
-    current_of_all(experiment, at).load(conn).await
+    current_of_all(experiment, stored(at)?).load(conn).await
 }
 
 /// The versions of `variant`, scheduled ones too, newest first.
@@ -248,6 +267,15 @@ pub async fn history(
     page: Page<VersionId>,
 ) -> Result<Vec<Version>> {
     newest_first(variant, page).load(conn).await
+}
+
+/// Whether a version of a locked experiment's variant becomes effective at the very instant `at`.
+pub(crate) async fn is_taken(
+    conn: &mut AsyncPgConnection,
+    variant: VariantId,
+    at: DateTime<Utc>,
+) -> Result<bool> {
+    any_effective_at(variant, at).one(conn).await
 }
 
 /// Inserts a version of a locked experiment's variant.

@@ -106,11 +106,3 @@ impl UsageId {
         Self(Uuid::now_v7())
     }
 }
-
-impl VersionId {
-    /// A new id that sorts above earlier ones, so that of two versions scheduled for the same
-    /// instant the one published last is current.
-    pub(crate) fn new() -> Self {
-        Self(Uuid::now_v7())
-    }
-}

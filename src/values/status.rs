@@ -18,7 +18,7 @@ pub enum Status {
     Active,
     /// Routed, but closed: the gateway answers "not found" for the public model id.
     Paused,
-    /// Over: not routed, and nothing about it changes any more.
+    /// Over: not routed, and nothing changes any more but its name, description and archiving.
     Completed,
 }
 

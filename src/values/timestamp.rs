@@ -58,7 +58,9 @@ impl TryFrom<DateTime<Utc>> for Timestamp {
         if first.is_some_and(|first| instant < first) {
             return Err(InvalidValue::new("timestamp", "must not lie before 4714-11-24 BC"));
         }
-        Ok(Self(instant.trunc_subsecs(6)))
+        // A leap second becomes the one after it, as in PostgreSQL.
+        let microseconds = DateTime::from_timestamp_micros(instant.timestamp_micros());
+        Ok(Self(microseconds.unwrap_or(instant)))
     }
 }
 
@@ -66,6 +68,11 @@ impl From<Timestamp> for DateTime<Utc> {
     fn from(timestamp: Timestamp) -> Self {
         timestamp.0
     }
+}
+
+/// `instant` as PostgreSQL keeps it.
+pub(crate) fn stored(instant: DateTime<Utc>) -> Result<DateTime<Utc>, InvalidValue> {
+    Timestamp::try_from(instant).map(Timestamp::into)
 }
 
 impl fmt::Display for Timestamp {
@@ -96,6 +103,14 @@ mod tests {
         let cut = Timestamp::try_from(instant).unwrap();
         assert_eq!(*cut.as_datetime(), Utc.timestamp_nanos(1_700_000_000_123_456_000));
         assert_eq!(cut.to_string(), "2023-11-14T22:13:20.123456Z");
+    }
+
+    #[test]
+    fn a_leap_second_is_the_one_after_it() {
+        let leap: DateTime<Utc> = "2016-12-31T23:59:60.5Z".parse().unwrap();
+        assert_eq!(Timestamp::try_from(leap).unwrap().to_string(), "2017-01-01T00:00:00.500000Z");
+        let before: DateTime<Utc> = "1969-12-31T23:59:59.9999999Z".parse().unwrap();
+        assert_eq!(Timestamp::try_from(before).unwrap().to_string(), "1969-12-31T23:59:59.999999Z");
     }
 
     #[test]

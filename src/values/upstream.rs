@@ -253,14 +253,20 @@ impl Fields {
     fn base_url(&mut self, name: &str) -> Result<String, InvalidValue> {
         self.required(name, |path, value| {
             let text = text(path, value)?;
+            // The parser repairs what it is given, and what is stored is the text.
+            let is_plain = (text.starts_with("http://") || text.starts_with("https://"))
+                && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\');
             let url = Url::parse(&text)
                 .ok()
-                .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+                .filter(|url| is_plain && url.has_host())
                 .ok_or_else(|| refused(path, "must be an absolute http or https URL"))?;
+            if url.fragment().is_some() {
+                return Err(refused(path, "must not have a fragment"));
+            }
             if !url.username().is_empty() || url.password().is_some() {
                 return Err(refused(path, "must not contain a user name or password"));
             }
-            if url.query_pairs().any(|(name, _)| looks_like_credential(&name)) {
+            if url.query_pairs().any(|(name, _)| name == "key" || looks_like_credential(&name)) {
                 return Err(refused(path, "must not contain a credential"));
             }
             Ok(text)
@@ -471,9 +477,19 @@ mod tests {
 
     #[test]
     fn base_url_is_absolute_and_holds_no_credential() {
-        for url in
-            ["", "partner.example/v1", "/v1", "ftp://x.example", "https://", "javascript:alert(1)"]
-        {
+        for url in [
+            "",
+            "partner.example/v1",
+            "/v1",
+            "ftp://x.example",
+            "https://",
+            "javascript:alert(1)",
+            "https:x.example",
+            r"https:\\x.example",
+            " https://x.example",
+            "https://x.example/a b",
+            "https://x.exa\nmple",
+        ] {
             assert_eq!(
                 refusal(with("base_url", json!(url))),
                 "upstream.base_url must be an absolute http or https URL"
@@ -484,10 +500,12 @@ mod tests {
             let error = refusal(with("base_url", json!(url)));
             assert_eq!(error, "upstream.base_url must not contain a user name or password");
         }
-        assert_eq!(
-            refusal(with("base_url", json!("https://x.example/?api_key=sk-1"))),
-            "upstream.base_url must not contain a credential"
-        );
+        for query in ["api_key=sk-1", "v=1&key=sk-1", "X-Api-Key=sk-1"] {
+            let error = refusal(with("base_url", json!(format!("https://x.example/?{query}"))));
+            assert_eq!(error, "upstream.base_url must not contain a credential");
+        }
+        let error = refusal(with("base_url", json!("https://x.example/#api_key=sk-1")));
+        assert_eq!(error, "upstream.base_url must not have a fragment");
     }
 
     #[test]

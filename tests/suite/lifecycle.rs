@@ -1,11 +1,14 @@
 //! An experiment's life: every transition, and every refusal.
 
 use crate::support::TestDatabase;
-use crate::support::fixtures::{self, active, counts, draft, label, publish_now, ready, weight};
+use crate::support::fixtures::{
+    self, active, counts, draft, eventually, label, publish_now, ready, request, weight,
+};
 use model_experiments::Error;
 use model_experiments::error::NotReady;
-use model_experiments::operations::{lifecycle, publish, structure};
+use model_experiments::operations::{lifecycle, publish, record, structure};
 use model_experiments::tables::experiments;
+use model_experiments::tables::usages::Usage;
 use model_experiments::values::{ExperimentId, Status, Timestamp};
 use uuid::Uuid;
 
@@ -234,6 +237,64 @@ async fn everything_may_happen_inside_a_transaction_of_the_caller() {
         .await;
     assert!(matches!(rolled_back, Err(Error::ExperimentNotFound(_))));
     assert_eq!(counts(conn).await, [0; 5]);
+}
+
+#[tokio::test]
+async fn instants_are_in_the_order_of_what_happened_whenever_the_transaction_began() {
+    let db = TestDatabase::new().await;
+    let (conn, other) = (&mut db.connect().await, &mut db.connect().await);
+    let id = ready(conn, "partner/foo").await.experiment.id;
+    fixtures::raw(other, "BEGIN; SELECT 1").await.unwrap();
+    let active = lifecycle::activate(conn, id).await.unwrap();
+    let completed = lifecycle::complete(other, id).await.unwrap();
+    assert!(completed.ended_at > active.started_at && completed.updated_at > active.updated_at);
+    fixtures::raw(other, "COMMIT").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_refuses_everything_after_an_operation_on_it_was_cancelled() {
+    let db = TestDatabase::new().await;
+    let (mut cancelled, other) = (db.connect().await, &mut db.connect().await);
+    let conn = &mut cancelled;
+    let active = active(conn, "partner/foo").await;
+    let id = active.experiment.id;
+    let lock = format!("BEGIN; SELECT 1 FROM model_experiment WHERE id = '{id}' FOR UPDATE");
+    fixtures::raw(other, &lock).await.unwrap();
+    let watcher = &mut db.connect().await;
+    tokio::select! {
+        paused = lifecycle::pause(conn, id) => panic!("{paused:?} behind a lock"),
+        () = eventually("it waits for the lock", async || {
+            let waits = "SELECT count(*) AS number FROM pg_locks WHERE NOT granted";
+            fixtures::number(watcher, waits).await > 0
+        }) => {}
+    }
+    fixtures::raw(other, "COMMIT").await.unwrap();
+
+    // On the server its transaction is open: what was written now would be rolled back with it.
+    let usage = Usage::new("user-1");
+    let recorded =
+        record::usage_with_request(conn, &usage, &request(active.control_version.id)).await;
+    let error = recorded.unwrap_err();
+    assert!(error.is_retryable() && error.to_string().contains("take another"), "{error}");
+    assert_eq!(lifecycle::complete(conn, id).await.unwrap_err(), error);
+    assert_eq!(experiments::find(conn, id).await.unwrap_err(), error);
+    drop(cancelled);
+    assert_eq!(lifecycle::pause(other, id).await.unwrap().status, Status::Paused);
+}
+
+#[tokio::test]
+async fn a_draft_whose_versions_served_requests_is_kept() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let ready = ready(conn, "partner/foo").await;
+    let new = request(ready.control_version.id);
+    assert!(record::usage_with_request(conn, &Usage::new("user-1"), &new).await.is_ok());
+    let id = ready.experiment.id;
+    assert_eq!(lifecycle::delete(conn, id).await, Err(Error::HasRequests(id)));
+    let deleted = structure::delete_variant(conn, ready.control.id).await;
+    assert_eq!(deleted, Err(Error::HasRequests(id)));
+    assert!(structure::delete_variant(conn, ready.candidate.id).await.is_ok());
+    assert_eq!(counts(conn).await, [1, 1, 1, 1, 1]);
 }
 
 #[tokio::test]

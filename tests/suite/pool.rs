@@ -206,6 +206,12 @@ fn a_url_that_can_not_be_used_is_refused_without_its_password() {
 }
 
 #[test]
+fn a_pool_of_no_connection_is_refused() {
+    let refused = Pool::builder("postgres://db.example/app").max_size(0).build();
+    assert!(matches!(refused, Err(Error::Configuration(_))), "{refused:?}");
+}
+
+#[test]
 fn neither_a_pool_nor_its_builder_shows_the_password() {
     let builder = Pool::builder("postgres://gateway:hunter2@db.example/app?sslmode=disable")
         .application_name("gateway")

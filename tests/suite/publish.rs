@@ -2,8 +2,8 @@
 
 use crate::support::TestDatabase;
 use crate::support::fixtures::{
-    API_KEY, active, cipher, counts, draft, key, label, number, publish_now, ready, upstream,
-    weight,
+    API_KEY, active, cipher, counts, draft, eventually, key, label, number, publish_now, raw,
+    ready, upstream, weight,
 };
 use chrono::{DateTime, Duration, Utc};
 use diesel_async::AsyncPgConnection;
@@ -61,6 +61,9 @@ async fn a_version_is_published_as_it_was_given() {
     assert_eq!((version.variant_id, &version.upstream), (variant, &upstream));
     assert_eq!(version.created_by.as_deref(), Some("alice"));
     assert_eq!(history(conn, variant).await[0], version);
+    assert_eq!(versions::find(conn, version.id).await.unwrap(), Some(version));
+    let unknown = VersionId::from(Uuid::now_v7());
+    assert_eq!(versions::find(conn, unknown).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -165,20 +168,24 @@ async fn a_scheduled_version_keeps_the_key_that_is_current_by_then() {
 }
 
 #[tokio::test]
-async fn of_versions_scheduled_for_one_instant_the_last_published_is_current() {
+async fn an_instant_is_taken_by_one_version_of_a_variant() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
-    let variant = ready(conn, "partner/foo").await.control.id;
+    let ready = ready(conn, "partner/foo").await;
+    let variant = ready.control.id;
     let at = after(*Timestamp::now().as_datetime(), 3_600);
-    let mut last = None;
-    for round in 0..10 {
-        let upstream = upstream(&format!("rc{round}"));
-        let version =
-            publish::at(conn, variant, NewVersion::keeping_key(&upstream), at).await.unwrap();
-        assert!(last < Some(version.id));
-        last = Some(version.id);
-        assert_eq!(current(conn, variant, at).await, version.id);
+    let (upstream, key) = (upstream("rc2"), key("sk"));
+    publish::at(conn, variant, NewVersion::keeping_key(&upstream), at).await.unwrap();
+    for new in [NewVersion::with_key(&upstream, &key), NewVersion::keeping_key(&upstream)] {
+        let taken = Error::InstantTaken { variant, effective_at: *at.as_datetime() };
+        assert_eq!(publish::at(conn, variant, new, at).await, Err(taken));
     }
+    // Each variant has its own.
+    let other = publish::at(conn, ready.candidate.id, NewVersion::keeping_key(&upstream), at).await;
+    assert!(other.is_ok());
+    assert_eq!(history(conn, variant).await.len(), 2);
+    let later = after(*at.as_datetime() + Duration::microseconds(1), 0);
+    assert!(publish::at(conn, variant, NewVersion::keeping_key(&upstream), later).await.is_ok());
 }
 
 #[tokio::test]
@@ -245,12 +252,12 @@ async fn history_is_read_newest_first_page_by_page() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let variant = ready(conn, "partner/foo").await.control.id;
-    let tomorrow = after(*Timestamp::now().as_datetime(), 86_400);
+    let now = *Timestamp::now().as_datetime();
     for round in 0..4 {
         let upstream = upstream(&format!("rc{round}"));
         let new = NewVersion::keeping_key(&upstream);
         publish::now(conn, variant, new).await.unwrap();
-        publish::at(conn, variant, new, tomorrow).await.unwrap();
+        publish::at(conn, variant, new, after(now, 86_400 - round)).await.unwrap();
     }
     let whole = history(conn, variant).await;
     assert_eq!(whole.len(), 9);
@@ -293,6 +300,28 @@ async fn every_variant_is_listed_with_its_current_version() {
     let none = versions::list_current(conn, id, *long_ago.as_datetime()).await.unwrap();
     assert_eq!(none.len(), 3);
     assert!(none.iter().all(|(_, version)| version.is_none()));
+}
+
+#[tokio::test]
+async fn a_variant_that_is_deleted_meanwhile_is_not_found() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let ready = ready(conn, "partner/foo").await;
+    let (id, variant) = (ready.experiment.id, ready.control.id);
+    let other = &mut db.connect().await;
+    let delete = format!(
+        "BEGIN; SELECT 1 FROM model_experiment WHERE id = '{id}' FOR UPDATE;
+         DELETE FROM model_experiment_variant WHERE id = '{variant}'"
+    );
+    raw(other, &delete).await.unwrap();
+    let (upstream, watcher) = (upstream("rc2"), &mut db.connect().await);
+    let publication = publish::now(conn, variant, NewVersion::keeping_key(&upstream));
+    let (published, ()) = tokio::join!(publication, async {
+        let waits = "SELECT count(*) AS number FROM pg_locks WHERE NOT granted";
+        eventually("it waits for the lock", async || number(watcher, waits).await > 0).await;
+        raw(other, "COMMIT").await.unwrap();
+    });
+    assert_eq!(published, Err(Error::VariantNotFound(variant)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,6 +9,7 @@ use model_experiments::operations::summary::{self, Totals, VersionSummary};
 use model_experiments::operations::{feedback, overview, record, structure};
 use model_experiments::tables::requests::NewRequest;
 use model_experiments::tables::usages::Usage;
+use model_experiments::tables::versions;
 use model_experiments::values::AllocationSubject::{self, Ip, User};
 use model_experiments::values::{ExperimentId, VersionId};
 use uuid::Uuid;
@@ -138,6 +139,23 @@ async fn a_summary_counts_what_each_version_served() {
         let summaries = summary::by_version(conn, id, window).await.unwrap();
         let counted: i64 = summaries.iter().map(|summary| summary.totals.requests).sum();
         assert_eq!(counted, requests, "{from}..{to}");
+    }
+}
+
+#[tokio::test]
+async fn an_instant_that_postgresql_does_not_know_is_refused() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let ready = ready(conn, "partner/foo").await;
+    let (id, never) = (ready.experiment.id, DateTime::<Utc>::MIN_UTC);
+    for refused in [
+        overview::find(conn, id, never).await.err(),
+        versions::find_current(conn, ready.control.id, never).await.err(),
+        versions::list_current(conn, id, never).await.err(),
+        summary::by_version(conn, id, never..noon()).await.err(),
+        summary::by_version_and_subject(conn, id, noon()..never).await.err(),
+    ] {
+        assert!(matches!(refused, Some(Error::Invalid(_))), "{refused:?}");
     }
 }
 

@@ -208,6 +208,8 @@ async fn neither_is_recorded_when_one_can_not_be() {
         ("kilo_user_id", Usage::new("\0"), request(version)),
         ("model", Usage { model: Some("\0".to_owned()), ..usage.clone() }, request(version)),
         ("client_request_id", usage.clone(), request(version).client_request_id("\0")),
+        ("client_request_id", usage.clone(), request(version).client_request_id("x".repeat(2_049))),
+        ("kilo_user_id", Usage::new("x".repeat(2_049)), request(version)),
     ] {
         match record::usage_with_request(conn, &usage, &request).await {
             Err(Error::Invalid(invalid)) => assert_eq!(invalid.field(), field),
@@ -215,6 +217,12 @@ async fn neither_is_recorded_when_one_can_not_be() {
         }
     }
     assert_eq!(counts(conn).await, [1, 2, 2, 0, 0]);
+
+    // The longest that is let through has room in every index, whatever it compresses to.
+    let long: String = (0..2_048_u32).map(|at| char::from(b'!' + (at * at % 89) as u8)).collect();
+    let request = request(version).client_request_id(&long);
+    let outcome = record::usage_with_request(conn, &Usage::new(&long), &request).await;
+    assert_eq!(outcome, Ok(Outcome::Recorded));
 }
 
 #[tokio::test]
@@ -266,12 +274,14 @@ async fn a_usage_that_lacks_its_request_gets_it_when_both_are_recorded() {
 }
 
 #[tokio::test]
-async fn instants_are_equal_to_the_microsecond() {
+async fn instants_are_equal_to_the_microsecond_and_in_leap_seconds() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let version = active(conn, "partner/foo").await.control_version.id;
-    for nanoseconds in [1_700_000_000_123_456_789, 1_700_000_000_999_999_999, -1, 0] {
-        let created_at = Timestamp::try_from(chrono::Utc.timestamp_nanos(nanoseconds)).unwrap();
+    let nanoseconds = [1_700_000_000_123_456_789, 1_700_000_000_999_999_999, -1];
+    let leap = "2016-12-31T23:59:60.5Z".parse().unwrap();
+    for instant in nanoseconds.map(|at| chrono::Utc.timestamp_nanos(at)).into_iter().chain([leap]) {
+        let created_at = Timestamp::try_from(instant).unwrap();
         let usage = Usage { created_at, ..Usage::new("user-1") };
         for expected in [Outcome::Recorded, Outcome::AlreadyRecorded] {
             let outcome = record::usage_with_request(conn, &usage, &request(version)).await;

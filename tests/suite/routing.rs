@@ -80,6 +80,16 @@ async fn only_active_and_paused_experiments_are_routed() {
 }
 
 #[tokio::test]
+async fn what_a_transaction_published_it_routes_too() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    raw(conn, "BEGIN; SELECT 1").await.unwrap();
+    active(conn, "partner/foo").await;
+    let routed = routing::load(conn, &public_model_id("partner/foo")).await.unwrap().unwrap();
+    assert!(matches!(routed.route(user("u")), Route::Serve(_)), "{routed:?}");
+}
+
+#[tokio::test]
 async fn without_a_subject_nobody_is_served() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
@@ -152,6 +162,7 @@ async fn what_can_not_be_served_is_unavailable_with_its_reason() {
 
     for (model, column, json, expected) in [
         ("partner/c", "upstream", r#"{"internal_id": "a"}"#, "upstream.base_url is missing"),
+        ("partner/e", "upstream", r#"{"extra_body": {"a": 1e400}}"#, "a number too large"),
         (
             "partner/d",
             "encrypted_api_key",

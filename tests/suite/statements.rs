@@ -18,7 +18,7 @@ use model_experiments::values::{Status, Timestamp};
 const RUNS: usize = 20;
 
 /// The query functions of the crate, with the filters and pages that the test asks for.
-const QUERIES: i64 = 41;
+const QUERIES: i64 = 44;
 
 #[tokio::test]
 async fn each_query_is_prepared_once_and_planned_once() {
@@ -28,8 +28,6 @@ async fn each_query_is_prepared_once_and_planned_once() {
     let id = foo.experiment.id;
     let model = public_model_id("partner/foo");
     let (new, key) = (upstream("rc2"), fixtures::key("sk-2"));
-    let tomorrow =
-        Timestamp::try_from(*Timestamp::now().as_datetime() + Duration::days(1)).unwrap();
 
     // A long history, of which the planner knows.
     raw(
@@ -63,7 +61,10 @@ async fn each_query_is_prepared_once_and_planned_once() {
 
         publish_now(conn, foo.control.id, "rc3").await;
         publish::now(conn, foo.control.id, NewVersion::keeping_key(&new)).await.unwrap();
+        let tomorrow = Timestamp::try_from(now + Duration::days(1)).unwrap();
         publish::at(conn, foo.control.id, NewVersion::keeping_key(&new), tomorrow).await.unwrap();
+        let version = publish_now(conn, foo.control.id, "rc4").await.id;
+        assert!(versions::find(conn, version).await.unwrap().is_some());
         publish::rotate_key(conn, foo.control.id, &key, None).await.unwrap();
 
         let usage = Usage::new("user-1");

@@ -91,6 +91,13 @@ async fn are_named_by_table_column_and_row() {
     assert_eq!(place(&unreadable(versions::find_current(conn, control, now).await)), expected);
     assert_eq!(place(&unreadable(overview::find(conn, experiment, now).await)), expected);
 
+    raw(conn, &set(&serde_json::to_string(&foo.control_version.upstream).unwrap())).await.unwrap();
+    let set = "UPDATE model_experiment_variant_version SET effective_at = '-infinity'";
+    raw(conn, &format!("{set} WHERE id = '{version}'")).await.unwrap();
+    let expected = ("model_experiment_variant_version", "effective_at", *version.as_uuid());
+    assert_eq!(place(&unreadable(versions::find_current(conn, control, now).await)), expected);
+    assert_eq!(place(&unreadable(overview::find(conn, experiment, now).await)), expected);
+
     for column in ["allocation_subject", "system_prompt_sha256", "request_body_sha256"] {
         let swap = |from: &str, to: &str| {
             format!(
