@@ -189,6 +189,38 @@ async fn an_instant_is_taken_by_one_version_of_a_variant() {
 }
 
 #[tokio::test]
+async fn of_versions_effective_at_one_instant_the_highest_id_is_current() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let active = active(conn, "partner/foo").await;
+    let (id, version) = (active.experiment.id, active.control_version);
+    // As another writer may leave them; in both orders of insertion.
+    let [low, high] =
+        ["00000000-0000-4000-8000-000000000000", "ffffffff-ffff-4fff-bfff-ffffffffffff"];
+    for copy in [high, low] {
+        let insert = format!(
+            "INSERT INTO model_experiment_variant_version
+             SELECT '{copy}', variant_id, upstream, encrypted_api_key, effective_at
+             FROM model_experiment_variant_version WHERE id = '{}'",
+            version.id
+        );
+        raw(conn, &insert).await.unwrap();
+    }
+    let (high, at) = (high.parse().unwrap(), after(version.effective_at, 0));
+    assert_eq!(current(conn, version.variant_id, at).await, high);
+    let now = Timestamp::now().into();
+    let listed = versions::list_current(conn, id, now).await.unwrap();
+    assert!(listed.iter().any(|(_, current)| current.as_ref().is_some_and(|of| of.id == high)));
+    let model = active.experiment.public_model_id;
+    let routed = routing::load(conn, &model).await.unwrap().unwrap();
+    let names: Vec<_> = (0..50).map(|at| format!("user-{at}")).collect();
+    assert!(names.iter().any(|name| {
+        let route = routed.route(Subject::new(AllocationSubject::User, name));
+        matches!(route, Route::Serve(served) if served.version == high)
+    }));
+}
+
+#[tokio::test]
 async fn a_version_is_never_backdated() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;

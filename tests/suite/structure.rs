@@ -1,7 +1,9 @@
 //! What an experiment is made of: its details, variants, weights and labels, and when they may change.
 
 use crate::support::TestDatabase;
-use crate::support::fixtures::{active, counts, draft, label, public_model_id, ready, weight};
+use crate::support::fixtures::{
+    active, counts, draft, eventually, label, number, public_model_id, raw, ready, weight,
+};
 use model_experiments::Error;
 use model_experiments::operations::{lifecycle, structure};
 use model_experiments::tables::experiments::{self, ExperimentChanges, NewExperiment};
@@ -193,6 +195,36 @@ async fn an_unknown_experiment_or_variant_is_not_found() {
         Err(Error::VariantNotFound(variant))
     );
     assert_eq!(variants::list(conn, experiment).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn structure_waits_for_who_changes_the_experiment_and_sees_what_became_of_it() {
+    let db = TestDatabase::new().await;
+    let (conn, other) = (&mut db.connect().await, &mut db.connect().await);
+    let watcher = &mut db.connect().await;
+    let foo = ready(conn, "partner/foo").await;
+    let id = foo.experiment.id;
+    let (name, moved) =
+        (label("new"), ExperimentChanges::new().public_model_id(public_model_id("partner/bar")));
+    for change in 0..4 {
+        raw(other, "BEGIN; UPDATE model_experiment SET status = 'active'").await.unwrap();
+        let changed = async {
+            match change {
+                0 => structure::insert_variant(conn, id, &name, weight(1)).await.map(drop),
+                1 => structure::update(conn, id, &moved).await.map(drop),
+                2 => structure::set_weight(conn, foo.control.id, weight(9)).await.map(drop),
+                _ => lifecycle::delete(conn, id).await,
+            }
+        };
+        let (changed, ()) = tokio::join!(changed, async {
+            let waits = "SELECT count(*) AS number FROM pg_locks WHERE NOT granted";
+            eventually("it waits for the lock", async || number(watcher, waits).await > 0).await;
+            raw(other, "COMMIT").await.unwrap();
+        });
+        assert_eq!(changed, Err(Error::NotDraft { experiment: id, status: Status::Active }));
+        raw(other, "UPDATE model_experiment SET status = 'draft'").await.unwrap();
+    }
+    assert_eq!(counts(conn).await, [1, 2, 2, 0, 0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
