@@ -20,19 +20,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where and how to connect: a parsed connection URL.
-///
-/// The URL is PostgreSQL's own, `postgres://user:password@host:port/database?option=value`, with
-/// `sslmode` one of `disable`, `prefer` (the default), `require`, `verify-ca` and `verify-full`.
-/// `sslrootcert` is a file of PEM certificates to trust; without it, or when it is `system`, the
-/// system's own are. As with libpq, `require` with a file verifies the chain, and a Unix socket is never
-/// encrypted. A server's certificate must have the host in its subject alternative names.
 #[derive(Clone)]
 pub(crate) struct ConnectOptions {
     config: tokio_postgres::Config,
     tls: Option<MakeRustlsConnect>,
 }
 
-/// Connects to `url`, outside of any pool.
+/// Connects to `url`, as [`Pool::builder`](crate::Pool::builder) describes it, outside of any pool.
 ///
 /// Unless the URL says otherwise, connecting to a host takes 5 seconds at most and a statement 30.
 ///

@@ -59,9 +59,9 @@ impl Pool {
     ///
     /// The URL is PostgreSQL's own. Its `sslmode` is one of `disable`, `prefer` (the default),
     /// `require`, `verify-ca` and `verify-full`; its `sslrootcert` names a file of PEM certificates to
-    /// trust in place of the system's. As with libpq, `require` with such a file verifies the chain, and a
-    /// Unix socket is never encrypted. The server's certificate must have the host among its subject
-    /// alternative names.
+    /// trust in place of the system's. As with libpq, `require` with such a file verifies the chain,
+    /// `sslrootcert=system` asks for `verify-full`, and a Unix socket is never encrypted. For `verify-full` the
+    /// server's certificate must have the host among its subject alternative names.
     pub fn builder(url: impl Into<String>) -> PoolBuilder {
         PoolBuilder {
             url: url.into(),
