@@ -45,6 +45,7 @@ impl<'a> NewVersion<'a> {
 /// # Errors
 ///
 /// - [`Error::KeyMissing`] when it is the first to be effective and has no key;
+/// - [`Error::InstantTaken`] when another version was scheduled for this very microsecond;
 /// - [`Error::Completed`], [`Error::VariantNotFound`];
 /// - [`Error::Invalid`] when `created_by` contains a NUL character.
 pub async fn now(
@@ -68,7 +69,7 @@ pub async fn now(
 /// # Errors
 ///
 /// - [`Error::Backdated`] when `effective_at` has passed by the database's clock;
-/// - [`Error::InstantTaken`] when another version of the variant is scheduled for the very instant;
+/// - [`Error::InstantTaken`] when another version of the variant is scheduled for the instant;
 /// - those of [`now`].
 pub async fn at(
     conn: &mut AsyncPgConnection,
@@ -96,6 +97,7 @@ pub async fn at(
 /// # Errors
 ///
 /// - [`Error::NothingToRotate`] when no version is current;
+/// - [`Error::InstantTaken`] when another version was scheduled for this very microsecond;
 /// - [`Error::Completed`], [`Error::VariantNotFound`];
 /// - [`Error::Invalid`] when `created_by` contains a NUL character.
 pub async fn rotate_key(
@@ -107,6 +109,7 @@ pub async fn rotate_key(
     check_created_by(created_by)?;
     transaction(conn, async |conn| {
         let now = lock(conn, variant).await?;
+        refuse_taken(conn, variant, now).await?;
         versions::insert_keeping_upstream(conn, variant, key, now, created_by)
             .await?
             .ok_or(Error::NothingToRotate(variant))
@@ -127,16 +130,26 @@ async fn lock(conn: &mut AsyncPgConnection, variant: VariantId) -> Result<DateTi
     clock(conn).await
 }
 
+/// Ids don't tell which of two versions of an instant was published last, so there is only one.
+async fn refuse_taken(
+    conn: &mut AsyncPgConnection,
+    variant: VariantId,
+    effective_at: DateTime<Utc>,
+) -> Result<()> {
+    if versions::is_taken(conn, variant, effective_at).await? {
+        return Err(Error::InstantTaken { variant, effective_at });
+    }
+    Ok(())
+}
+
 async fn insert(
     conn: &mut AsyncPgConnection,
     variant: VariantId,
     new: NewVersion<'_>,
     effective_at: DateTime<Utc>,
 ) -> Result<Version> {
+    refuse_taken(conn, variant, effective_at).await?;
     let NewVersion { upstream, key, created_by } = new;
-    if versions::is_taken(conn, variant, effective_at).await? {
-        return Err(Error::InstantTaken { variant, effective_at });
-    }
     match key {
         Some(key) => versions::insert(conn, variant, upstream, key, effective_at, created_by).await,
         None => versions::insert_keeping_key(conn, variant, upstream, effective_at, created_by)

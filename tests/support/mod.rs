@@ -88,9 +88,10 @@ impl Drop for TestDatabase {
         // A test's runtime can't be blocked on from within.
         let dropped = std::thread::spawn(move || {
             block_on(async { connection::connect(&url).await.unwrap().batch_execute(&sql).await })
-        });
+        })
+        .join();
         if !std::thread::panicking() {
-            dropped.join().unwrap().unwrap();
+            dropped.unwrap().unwrap();
         }
     }
 }
