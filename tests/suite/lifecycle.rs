@@ -2,7 +2,7 @@
 
 use crate::support::TestDatabase;
 use crate::support::fixtures::{
-    self, active, counts, draft, eventually, label, publish_now, ready, request, weight,
+    self, active, counts, draft, label, publish_now, ready, request, weight,
 };
 use model_experiments::Error;
 use model_experiments::error::NotReady;
@@ -205,9 +205,7 @@ async fn the_unique_index_has_the_last_word_on_the_public_model_id() {
     .await
     .unwrap();
     let (activated, ()) = tokio::join!(lifecycle::activate(conn, second.experiment.id), async {
-        let waits = "SELECT count(*) AS number FROM pg_locks WHERE NOT granted";
-        let watcher = &mut db.connect().await;
-        while fixtures::number(watcher, waits).await == 0 {}
+        fixtures::until_blocked(&mut db.connect().await).await;
         fixtures::raw(other, "COMMIT").await.unwrap();
     });
     assert_eq!(
@@ -263,10 +261,7 @@ async fn a_connection_refuses_everything_after_an_operation_on_it_was_cancelled(
     let watcher = &mut db.connect().await;
     tokio::select! {
         paused = lifecycle::pause(conn, id) => panic!("{paused:?} behind a lock"),
-        () = eventually("it waits for the lock", async || {
-            let waits = "SELECT count(*) AS number FROM pg_locks WHERE NOT granted";
-            fixtures::number(watcher, waits).await > 0
-        }) => {}
+        () = fixtures::until_blocked(watcher) => {}
     }
     fixtures::raw(other, "COMMIT").await.unwrap();
 

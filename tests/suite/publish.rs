@@ -2,8 +2,8 @@
 
 use crate::support::TestDatabase;
 use crate::support::fixtures::{
-    API_KEY, active, cipher, counts, draft, eventually, key, label, number, publish_now, raw,
-    ready, upstream, weight,
+    API_KEY, active, cipher, counts, draft, key, label, number, publish_now, raw, ready,
+    until_blocked, upstream, weight,
 };
 use chrono::{DateTime, Duration, Utc};
 use diesel_async::AsyncPgConnection;
@@ -349,8 +349,7 @@ async fn a_variant_that_is_deleted_meanwhile_is_not_found() {
     let (upstream, watcher) = (upstream("rc2"), &mut db.connect().await);
     let publication = publish::now(conn, variant, NewVersion::keeping_key(&upstream));
     let (published, ()) = tokio::join!(publication, async {
-        let waits = "SELECT count(*) AS number FROM pg_locks WHERE NOT granted";
-        eventually("it waits for the lock", async || number(watcher, waits).await > 0).await;
+        until_blocked(watcher).await;
         raw(other, "COMMIT").await.unwrap();
     });
     assert_eq!(published, Err(Error::VariantNotFound(variant)));

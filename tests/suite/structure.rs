@@ -2,7 +2,7 @@
 
 use crate::support::TestDatabase;
 use crate::support::fixtures::{
-    active, counts, draft, eventually, label, number, public_model_id, raw, ready, weight,
+    active, counts, draft, label, public_model_id, raw, ready, until_blocked, weight,
 };
 use model_experiments::Error;
 use model_experiments::operations::{lifecycle, structure};
@@ -217,8 +217,7 @@ async fn structure_waits_for_who_changes_the_experiment_and_sees_what_became_of_
             }
         };
         let (changed, ()) = tokio::join!(changed, async {
-            let waits = "SELECT count(*) AS number FROM pg_locks WHERE NOT granted";
-            eventually("it waits for the lock", async || number(watcher, waits).await > 0).await;
+            until_blocked(watcher).await;
             raw(other, "COMMIT").await.unwrap();
         });
         assert_eq!(changed, Err(Error::NotDraft { experiment: id, status: Status::Active }));

@@ -143,6 +143,13 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
+/// Waits until a connection to the same database waits for a lock.
+pub async fn until_blocked(watcher: &mut AsyncPgConnection) {
+    let blocked = "SELECT count(*) AS number FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually("it waits for the lock", async || number(watcher, blocked).await > 0).await;
+}
+
 /// The URL with a further option, such as `sslmode=disable`.
 pub fn option(url: &str, option: &str) -> String {
     format!("{url}{}{option}", if url.contains('?') { '&' } else { '?' })
