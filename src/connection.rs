@@ -145,13 +145,11 @@ fn refused(error: tokio_postgres::Error) -> Error {
     if let Some(error) = error.as_db_error() {
         let message = error.message().to_owned();
         let code = error.code().code();
-        return match code.get(..2) {
-            _ if code == "53300" => {
-                Error::Transient { cause: Transient::TooManyConnections, message }
-            }
-            Some("57") => Error::Transient { cause: Transient::ServerUnavailable, message },
+        return match (code, code.get(..2)) {
+            ("53300", _) => Error::Transient { cause: Transient::TooManyConnections, message },
+            (_, Some("57")) => Error::Transient { cause: Transient::ServerUnavailable, message },
             // A role, password, database or option that won't do.
-            Some("22" | "28" | "3D" | "42") => Error::Configuration(message),
+            (_, Some("22" | "28" | "3D" | "42")) => Error::Configuration(message),
             _ => Error::Database(message),
         };
     }

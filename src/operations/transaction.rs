@@ -32,6 +32,7 @@ pub(super) async fn transaction<R>(
     done
 }
 
+/// What diesel-async's own `transaction` does, whose closure is bound by a trait that can't be named here.
 async fn run<R>(
     conn: &mut AsyncPgConnection,
     work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<R>,

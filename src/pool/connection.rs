@@ -1,7 +1,7 @@
 //! A connection of the pool.
 
 use diesel_async::pooled_connection::deadpool::Object;
-use diesel_async::{AsyncConnection, AsyncPgConnection, TransactionManager};
+use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
 use std::ops::{Deref, DerefMut};
 
 /// A connection of a [`Pool`](super::Pool), which goes back when it is dropped.
@@ -38,10 +38,9 @@ impl DerefMut for PooledConnection {
 
 impl Drop for PooledConnection {
     fn drop(&mut self) {
-        type Transactions = <AsyncPgConnection as AsyncConnection>::TransactionManager;
         let Some(mut object) = self.0.take() else { return };
         let conn: &mut AsyncPgConnection = &mut object;
-        if Transactions::is_broken_transaction_manager(conn) {
+        if AnsiTransactionManager::is_broken_transaction_manager(conn) {
             drop(Object::take(object));
         }
     }

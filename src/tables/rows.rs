@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use crate::error::{Result, UnreadableValue, unreadable_column};
 
-/// The columns that hold more than can be read: with their table, and the name of its id. Those that several
-/// tables have, the times of creation and change, only ever hold the database's own clock.
+/// The columns that hold more than can be read: with their table, and the name of its id. The times of
+/// creation and change aren't among them: several tables have them, so their names don't tell the table.
 const CHECKED: [(&str, &str, &str); 12] = [
     ("public_model_id", "model_experiment", "id"),
     ("status", "model_experiment", "id"),

@@ -10,7 +10,7 @@ use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Stdio};
 use std::time::{Duration, Instant};
 
 use account::Account;
@@ -44,6 +44,7 @@ const SETTINGS: [&str; 8] = [
 
 /// A running server.
 pub struct Server {
+    account: Account,
     directory: PathBuf,
     port: u16,
     watchdog: Child,
@@ -102,7 +103,7 @@ impl Server {
             .process_group(0)
             .spawn()?;
         let leash = watchdog.stdin.take();
-        let server = Self { directory: directory.to_owned(), port, watchdog, leash };
+        let server = Self { account, directory: directory.to_owned(), port, watchdog, leash };
         server.wait_until_ready()?;
         Ok(server)
     }
@@ -121,7 +122,8 @@ impl Server {
     /// Stops the server in good order and copies its cluster to `to`, to start others from.
     pub fn save(self, binaries: &Binaries, to: &Path) -> io::Result<()> {
         let data = self.directory.join("data");
-        let stop = Account::for_server()?
+        let stop = self
+            .account
             .command(binaries.directory().join("pg_ctl"), &self.directory)
             .args(["-m", "fast", "-w", "stop", "-D"])
             .arg(&data)
@@ -162,8 +164,8 @@ impl Drop for Server {
 }
 
 fn init(binaries: &Binaries, account: Account, directory: &Path, data: &Path) -> io::Result<()> {
-    let mut command: Command = account.command(binaries.directory().join("initdb"), directory);
-    let init = command
+    let init = account
+        .command(binaries.directory().join("initdb"), directory)
         .arg("-D")
         .arg(data)
         .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"])
