@@ -2,6 +2,7 @@
 
 mod constraint;
 mod database;
+mod guard;
 
 pub use constraint::Constraint;
 pub(crate) use database::unreadable_column;

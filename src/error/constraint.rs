@@ -1,6 +1,6 @@
 //! The schema's constraints by name.
 
-/// A constraint or unique index of the schema.
+/// A constraint, unique index or guard of the schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Constraint {
@@ -12,6 +12,22 @@ pub enum Constraint {
     ExperimentActiveNotArchived,
     /// At most one experiment is active or paused on a public model id.
     ExperimentRouting,
+    /// Only an experiment that was activated has started.
+    ExperimentStartedAt,
+    /// Only a completed experiment has ended.
+    ExperimentEndedAt,
+    /// An experiment begins as a draft.
+    ExperimentBeginsAsDraft,
+    /// An experiment's status changes as its life goes.
+    ExperimentTransition,
+    /// An active experiment has variants, and each has a version that is effective.
+    ExperimentReady,
+    /// Only a draft's structure changes, and only a draft is deleted.
+    ExperimentDraftOnly,
+    /// No variant is relabelled and no version published once an experiment is completed.
+    ExperimentNotCompleted,
+    /// When an experiment started or ended never changes.
+    ExperimentInstants,
     /// A variant's id is unique.
     VariantId,
     /// A variant's experiment exists.
@@ -24,6 +40,10 @@ pub enum Constraint {
     VersionId,
     /// A version's variant exists.
     VersionVariant,
+    /// A version never changes.
+    VersionImmutable,
+    /// A version isn't effective before it is published.
+    VersionNotBackdated,
     /// A usage's id is unique.
     UsageId,
     /// A usage has at most one request.
@@ -41,17 +61,27 @@ pub enum Constraint {
 }
 
 /// Every constraint with its name: the one place where the two meet.
-const NAMES: [(Constraint, &str); 17] = [
+const NAMES: [(Constraint, &str); 27] = [
     (Constraint::ExperimentId, "model_experiment_pkey"),
     (Constraint::ExperimentStatus, "model_experiment_status_valid"),
     (Constraint::ExperimentActiveNotArchived, "model_experiment_active_not_archived"),
     (Constraint::ExperimentRouting, "UQ_model_experiment_public_model_id_routing"),
+    (Constraint::ExperimentStartedAt, "model_experiment_started_at_valid"),
+    (Constraint::ExperimentEndedAt, "model_experiment_ended_at_valid"),
+    (Constraint::ExperimentBeginsAsDraft, "model_experiment_begins_as_draft"),
+    (Constraint::ExperimentTransition, "model_experiment_transition_valid"),
+    (Constraint::ExperimentReady, "model_experiment_ready"),
+    (Constraint::ExperimentDraftOnly, "model_experiment_draft_only"),
+    (Constraint::ExperimentNotCompleted, "model_experiment_not_completed"),
+    (Constraint::ExperimentInstants, "model_experiment_instants_kept"),
     (Constraint::VariantId, "model_experiment_variant_pkey"),
     (Constraint::VariantExperiment, "model_experiment_variant_experiment_id_fkey"),
     (Constraint::VariantLabel, "UQ_model_experiment_variant_experiment_label"),
     (Constraint::VariantWeight, "model_experiment_variant_weight_positive"),
     (Constraint::VersionId, "model_experiment_variant_version_pkey"),
     (Constraint::VersionVariant, "model_experiment_variant_version_variant_id_fkey"),
+    (Constraint::VersionImmutable, "model_experiment_variant_version_immutable"),
+    (Constraint::VersionNotBackdated, "model_experiment_variant_version_not_backdated"),
     (Constraint::UsageId, "microdollar_usage_pkey"),
     (Constraint::RequestUsageId, "model_experiment_request_pkey"),
     (Constraint::RequestUsage, "model_experiment_request_usage_id_fkey"),

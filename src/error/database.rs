@@ -8,7 +8,7 @@ use diesel::result::{
 use diesel_async::pooled_connection::{PoolError as ManagerError, deadpool::PoolError};
 use std::error::Error as StdError;
 
-use super::{Constraint, Error, Transient, UnreadableValue};
+use super::{Constraint, Error, Transient, UnreadableValue, guard};
 use crate::values::InvalidValue;
 
 /// Diesel passes on no SQLSTATE but those it has a kind for; the others are told by their English
@@ -97,7 +97,8 @@ fn of_server(kind: DatabaseErrorKind, information: &dyn DatabaseErrorInformation
         | Kind::ExclusionViolation
         | Kind::CheckViolation => {
             match Constraint::violated(information.constraint_name(), message) {
-                Some(constraint) => Error::Violated { constraint },
+                Some(constraint) => guard::refusal(constraint, information.details())
+                    .unwrap_or(Error::Violated { constraint }),
                 None => Error::UnknownConstraint {
                     name: information.constraint_name().unwrap_or(message).to_owned(),
                 },

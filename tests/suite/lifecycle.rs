@@ -198,7 +198,7 @@ async fn the_unique_index_has_the_last_word_on_the_public_model_id() {
     fixtures::raw(
         other,
         &format!(
-            "BEGIN; UPDATE model_experiment SET status = 'active' WHERE id = '{}'",
+            "BEGIN; UPDATE model_experiment SET status = 'active', started_at = now() WHERE id = '{}'",
             first.experiment.id
         ),
     )

@@ -3,7 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod catalogue;
 mod constraints;
+mod guards;
 mod lifecycle;
 mod listing;
 mod migrations;

@@ -1,7 +1,7 @@
 //! The migrations: applied once by whoever comes first, beside a host's own tables, and reverted cleanly.
 
-use crate::support::TestDatabase;
 use crate::support::fixtures::{active, counts, eventually, number, option, raw, request, text};
+use crate::support::{TestDatabase, dump};
 use diesel_async::AsyncPgConnection;
 use futures_util::future::join_all;
 use model_experiments::operations::record::{self, Outcome};
@@ -10,43 +10,10 @@ use model_experiments::{Error, migrations};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-const FIRST: &str = "2026-11-22-000001_create_microdollar_usage";
 const SECOND: &str = "2026-11-22-000002_create_model_experiments";
 
 /// The key of the advisory lock that runs of migrations take, which no later version of the crate may change.
 const LOCK: i64 = 0x6d6f_6465_6c65_7870;
-
-/// What the catalogue says of everything in the schema but Diesel's own table, one line each.
-const CATALOGUE: &str = "
-    WITH relation AS (
-        SELECT * FROM pg_class
-        WHERE relnamespace = 'public'::regnamespace AND relname NOT LIKE '\\_\\_diesel%'
-    ), line AS (
-        SELECT format('%s %s: %s', relkind, relname, obj_description(oid, 'pg_class')) AS line
-        FROM relation
-        UNION ALL
-        SELECT format('%s.%s %s %s %s %s: %s', relname, attnum, attname,
-                format_type(atttypid, atttypmod), attnotnull, pg_get_expr(adbin, adrelid),
-                col_description(relation.oid, attnum))
-        FROM relation JOIN pg_attribute ON attrelid = relation.oid
-        LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
-        WHERE attnum > 0 AND NOT attisdropped
-        UNION ALL
-        SELECT format('%s.%s %s %s', relname, conname, pg_get_constraintdef(c.oid), convalidated)
-        FROM relation JOIN pg_constraint c ON conrelid = relation.oid
-        UNION ALL
-        SELECT format('%s %s', pg_get_indexdef(indexrelid), indisvalid)
-        FROM relation JOIN pg_index ON indexrelid = relation.oid
-        UNION ALL
-        SELECT pg_get_triggerdef(t.oid) FROM relation JOIN pg_trigger t ON tgrelid = relation.oid
-        WHERE NOT tgisinternal
-        UNION ALL
-        SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
-        UNION ALL
-        SELECT format('type %s', typname) FROM pg_type
-        WHERE typnamespace = 'public'::regnamespace AND typname NOT LIKE '%\\_\\_diesel%'
-    )
-    SELECT coalesce(string_agg(line, E'\\n' ORDER BY line COLLATE \"C\"), '') AS text FROM line";
 
 /// A migration of the repository: its name, what it does and what undoes it.
 struct Migration {
@@ -74,9 +41,9 @@ fn names() -> Vec<String> {
     repository().into_iter().map(|migration| migration.name).collect()
 }
 
-/// The lines that only one of two catalogues has.
+/// The lines that only one of two dumps has.
 fn differences<'a>(one: &'a str, other: &'a str) -> Vec<&'a str> {
-    let [one, other] = [one, other].map(|catalogue| catalogue.lines().collect::<BTreeSet<_>>());
+    let [one, other] = [one, other].map(|dump| dump.lines().collect::<BTreeSet<_>>());
     one.symmetric_difference(&other).copied().collect()
 }
 
@@ -87,10 +54,10 @@ async fn exists(conn: &mut AsyncPgConnection, table: &str) -> bool {
 #[tokio::test]
 async fn an_empty_database_lacks_all_and_looking_writes_nothing() {
     let db = TestDatabase::empty().await;
-    assert_eq!(migrations::pending(&db.url()).await.unwrap(), [FIRST, SECOND]);
-    let conn = &mut db.connect().await;
+    let (before, conn) = (dump::dump(&db.url(), &[]), &mut db.connect().await);
+    assert_eq!(migrations::pending(&db.url()).await.unwrap(), names());
     assert!(!exists(conn, "__diesel_schema_migrations").await);
-    assert_eq!(text(conn, CATALOGUE).await, "");
+    assert_eq!(dump::dump(&db.url(), &[]), before);
 }
 
 #[tokio::test]
@@ -160,10 +127,10 @@ async fn a_migration_that_fails_is_named_and_leaves_nothing_of_itself() {
     }
     assert!(exists(conn, "microdollar_usage").await);
     assert!(!exists(conn, "model_experiment").await);
-    assert_eq!(migrations::pending(&url).await.unwrap(), [SECOND]);
+    assert_eq!(migrations::pending(&url).await.unwrap(), names()[1..]);
 
     raw(conn, "DROP TABLE model_experiment_variant").await.unwrap();
-    assert_eq!(migrations::run(&url).await.unwrap(), [SECOND]);
+    assert_eq!(migrations::run(&url).await.unwrap(), names()[1..]);
 }
 
 #[tokio::test]
@@ -190,7 +157,7 @@ async fn a_host_that_owns_the_usage_table_keeps_it() {
     .unwrap();
     let rows = "SELECT string_agg(u::text, E'\\n' ORDER BY cost) AS text
         FROM microdollar_usage u WHERE region = 'us'";
-    let before = (text(conn, rows).await, text(conn, CATALOGUE).await);
+    let before = (text(conn, rows).await, dump::schema(&url));
     assert_eq!(before.0.lines().count(), 3);
 
     let first = &repository()[0];
@@ -212,7 +179,7 @@ async fn a_host_that_owns_the_usage_table_keeps_it() {
     for migration in repository().iter().skip(1).rev() {
         raw(conn, &migration.down).await.unwrap();
     }
-    assert_eq!((text(conn, rows).await, text(conn, CATALOGUE).await), before);
+    assert_eq!((text(conn, rows).await, dump::schema(&url)), before);
 }
 
 #[tokio::test]
@@ -220,42 +187,54 @@ async fn every_migration_is_undone_without_a_trace_and_applied_again_as_before()
     let db = TestDatabase::empty().await;
     let conn = &mut db.connect().await;
     let migrations = repository();
-    let mut catalogues = vec![text(conn, CATALOGUE).await];
+    let Some(empty) = dump::schema(&db.url()) else { return };
+    let mut dumps = vec![empty];
     for migration in &migrations {
         raw(conn, &migration.up).await.unwrap();
-        catalogues.push(text(conn, CATALOGUE).await);
+        dumps.push(dump::schema(&db.url()).unwrap());
     }
-    assert_eq!(catalogues.len(), 3);
-    assert!(catalogues.windows(2).all(|pair| pair[0].len() < pair[1].len()));
+    assert_eq!(dumps.len(), names().len() + 1);
+    assert!(dumps.windows(2).all(|pair| pair[0].len() < pair[1].len()));
 
-    for (migration, before) in migrations.iter().zip(&catalogues).rev() {
-        raw(conn, &migration.down).await.unwrap();
-        let reverted = text(conn, CATALOGUE).await;
-        assert_eq!(differences(&reverted, before), [""; 0], "{}", migration.name);
-    }
-    for (migration, after) in migrations.iter().zip(&catalogues[1..]) {
-        raw(conn, &migration.up).await.unwrap();
-        let repeated = text(conn, CATALOGUE).await;
-        assert_eq!(differences(&repeated, after), [""; 0], "{}", migration.name);
+    for (migration, states) in migrations.iter().zip(dumps.windows(2)).rev() {
+        // Down, up and down again: a trace that is left would be in the way of the second time.
+        for (sql, expected) in [(&migration.down, 0), (&migration.up, 1), (&migration.down, 0)] {
+            raw(conn, sql).await.unwrap();
+            let reached = dump::schema(&db.url()).unwrap();
+            assert_eq!(differences(&reached, &states[expected]), [""; 0], "{}", migration.name);
+            assert_eq!(reached, states[expected], "{}", migration.name);
+        }
     }
     // What is embedded in the library is what is in the repository.
-    let migrated = TestDatabase::new().await;
-    let embedded = text(&mut migrated.connect().await, CATALOGUE).await;
-    assert_eq!(differences(&embedded, catalogues.last().unwrap()), [""; 0]);
+    let embedded = dump::schema(&TestDatabase::new().await.url()).unwrap();
+    assert_eq!(embedded, *dumps.last().unwrap());
 }
 
 #[tokio::test]
-async fn every_table_and_column_has_a_comment() {
-    let db = TestDatabase::new().await;
-    let conn = &mut db.connect().await;
-    let commented = "SELECT concat_ws(' ', count(*) FILTER (WHERE objsubid = 0),
-            count(*) FILTER (WHERE objsubid > 0)) AS text
-        FROM pg_description JOIN pg_class ON objoid = pg_class.oid AND classoid = 'pg_class'::regclass
-        WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
-        AND relname NOT LIKE '\\_\\_diesel%' AND description ~ '^[A-Z].{10,}\\.$'";
-    let existing = "SELECT concat_ws(' ', count(DISTINCT table_name), count(*)) AS text
-        FROM information_schema.columns
-        WHERE table_schema = 'public' AND table_name NOT LIKE '\\_\\_diesel%'";
-    assert_eq!(text(conn, existing).await, "5 49");
-    assert_eq!(text(conn, commented).await, "5 49");
+async fn a_deployment_with_rows_upgrades_and_keeps_them() {
+    let db = TestDatabase::empty().await;
+    let (url, conn) = (db.url(), &mut db.connect().await);
+    for migration in &repository()[..2] {
+        raw(conn, &migration.up).await.unwrap();
+        let (digits, _) = migration.name.split_once('_').unwrap();
+        let applied = format!(
+            "CREATE TABLE IF NOT EXISTS __diesel_schema_migrations (
+                version varchar(50) PRIMARY KEY NOT NULL,
+                run_on timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP
+            );
+            INSERT INTO __diesel_schema_migrations (version) VALUES ('{}')",
+            digits.replace('-', "")
+        );
+        raw(conn, &applied).await.unwrap();
+    }
+    let states =
+        "INSERT INTO model_experiment (public_model_id, name, status, started_at, ended_at) VALUES
+        ('a/b', 'draft', 'draft', NULL, NULL), ('a/b', 'active', 'active', now(), NULL),
+        ('c/d', 'paused', 'paused', now(), NULL), ('c/d', 'completed', 'completed', now(), now())";
+    raw(conn, states).await.unwrap();
+    let rows = "SELECT string_agg(e::text, E'\\n' ORDER BY name) AS text FROM model_experiment e";
+    let before = text(conn, rows).await;
+    assert_eq!(before.lines().count(), 4);
+    assert_eq!(migrations::run(&url).await.unwrap(), names()[2..]);
+    assert_eq!(text(conn, rows).await, before);
 }

@@ -2,7 +2,7 @@
 
 use crate::support::TestDatabase;
 use crate::support::fixtures::{
-    API_KEY, active, cipher, counts, draft, key, label, number, publish_now, raw, ready,
+    API_KEY, active, cipher, counts, draft, key, label, number, publish_now, raw, ready, unguard,
     until_blocked, upstream, weight,
 };
 use chrono::{DateTime, Duration, Utc};
@@ -194,7 +194,8 @@ async fn of_versions_effective_at_one_instant_the_highest_id_is_current() {
     let conn = &mut db.connect().await;
     let active = active(conn, "partner/foo").await;
     let (id, version) = (active.experiment.id, active.control_version);
-    // As another writer may leave them; in both orders of insertion.
+    // As another writer may have left them; in both orders of insertion.
+    unguard(conn).await;
     let [low, high] =
         ["00000000-0000-4000-8000-000000000000", "ffffffff-ffff-4fff-bfff-ffffffffffff"];
     for copy in [high, low] {

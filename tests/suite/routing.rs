@@ -2,8 +2,8 @@
 
 use crate::support::TestDatabase;
 use crate::support::fixtures::{
-    API_KEY, active, cipher, draft, label, public_model_id, publish_now, raw, ready, upstream,
-    weight,
+    API_KEY, active, cipher, draft, label, public_model_id, publish_now, raw, ready, unguard,
+    upstream, weight,
 };
 use diesel_async::AsyncPgConnection;
 use model_experiments::bucketing::{self, Subject};
@@ -134,12 +134,13 @@ async fn a_hot_swap_and_a_rotated_key_are_served_at_once_and_no_user_moves() {
     }
 }
 
-/// An active experiment with one variant, in a state that only raw SQL can bring about.
+/// An active experiment with one variant, in a state that a guard would have refused.
 async fn broken(conn: &mut AsyncPgConnection, model: &str, sql: &str) -> (VariantId, Unavailable) {
     let id = draft(conn, model).await.id;
     let only = structure::insert_variant(conn, id, &label("only"), weight(1)).await.unwrap();
     publish_now(conn, only.id, "rc1").await;
     lifecycle::activate(conn, id).await.unwrap();
+    unguard(conn).await;
     raw(conn, sql).await.unwrap();
     let routed = routing::load(conn, &public_model_id(model)).await.unwrap().unwrap();
     match routed.route(user("u")) {
@@ -182,6 +183,7 @@ async fn a_version_that_can_not_be_read_keeps_no_other_variant_from_being_served
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let active = active(conn, "partner/foo").await;
+    unguard(conn).await;
     let sql = format!(
         "UPDATE model_experiment_variant_version SET upstream = '[]' WHERE id = '{}'",
         active.control_version.id

@@ -202,12 +202,13 @@ async fn structure_waits_for_who_changes_the_experiment_and_sees_what_became_of_
     let db = TestDatabase::new().await;
     let (conn, other) = (&mut db.connect().await, &mut db.connect().await);
     let watcher = &mut db.connect().await;
-    let foo = ready(conn, "partner/foo").await;
-    let id = foo.experiment.id;
     let (name, moved) =
         (label("new"), ExperimentChanges::new().public_model_id(public_model_id("partner/bar")));
     for change in 0..4 {
-        raw(other, "BEGIN; UPDATE model_experiment SET status = 'active'").await.unwrap();
+        let foo = ready(conn, &format!("partner/{change}")).await;
+        let id = foo.experiment.id;
+        let activate = "UPDATE model_experiment SET status = 'active', started_at = now()";
+        raw(other, &format!("BEGIN; {activate} WHERE id = '{id}'")).await.unwrap();
         let changed = async {
             match change {
                 0 => structure::insert_variant(conn, id, &name, weight(1)).await.map(drop),
@@ -221,9 +222,8 @@ async fn structure_waits_for_who_changes_the_experiment_and_sees_what_became_of_
             raw(other, "COMMIT").await.unwrap();
         });
         assert_eq!(changed, Err(Error::NotDraft { experiment: id, status: Status::Active }));
-        raw(other, "UPDATE model_experiment SET status = 'draft'").await.unwrap();
     }
-    assert_eq!(counts(conn).await, [1, 2, 2, 0, 0]);
+    assert_eq!(counts(conn).await, [4, 8, 8, 0, 0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

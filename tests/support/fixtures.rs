@@ -105,6 +105,18 @@ pub async fn raw(conn: &mut AsyncPgConnection, sql: &str) -> diesel::QueryResult
     conn.batch_execute(sql).await
 }
 
+/// Takes the guards away, for rows of a writer that there were before them.
+pub async fn unguard(conn: &mut AsyncPgConnection) {
+    raw(
+        conn,
+        "ALTER TABLE model_experiment DISABLE TRIGGER USER;
+         ALTER TABLE model_experiment_variant DISABLE TRIGGER USER;
+         ALTER TABLE model_experiment_variant_version DISABLE TRIGGER USER",
+    )
+    .await
+    .unwrap();
+}
+
 /// The number that `sql` selects as `number`.
 pub async fn number(conn: &mut AsyncPgConnection, sql: &str) -> i64 {
     #[derive(QueryableByName)]

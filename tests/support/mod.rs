@@ -1,5 +1,6 @@
 //! What the tests share: a server for the process, and a database of its own for each test.
 
+pub mod dump;
 pub mod fixtures;
 pub mod postgres;
 

@@ -1,0 +1,35 @@
+-- Takes the guards away, and no row. The library still checks the rules itself.
+
+DROP TRIGGER model_experiment_variant_set_updated_at ON model_experiment_variant;
+DROP TRIGGER model_experiment_set_updated_at ON model_experiment;
+DROP TRIGGER model_experiment_variant_version_guard_delete ON model_experiment_variant_version;
+DROP TRIGGER model_experiment_variant_version_guard_update ON model_experiment_variant_version;
+DROP TRIGGER model_experiment_variant_version_guard_insert ON model_experiment_variant_version;
+DROP TRIGGER model_experiment_variant_guard_label ON model_experiment_variant;
+DROP TRIGGER model_experiment_variant_guard_weight ON model_experiment_variant;
+DROP TRIGGER model_experiment_variant_guard_structure ON model_experiment_variant;
+DROP TRIGGER model_experiment_guard_instants ON model_experiment;
+DROP TRIGGER model_experiment_guard_identity ON model_experiment;
+DROP TRIGGER model_experiment_guard_delete ON model_experiment;
+DROP TRIGGER model_experiment_guard_status ON model_experiment;
+DROP TRIGGER model_experiment_guard_insert ON model_experiment;
+
+DROP FUNCTION model_experiment_set_updated_at;
+DROP FUNCTION model_experiment_variant_version_guard_delete;
+DROP FUNCTION model_experiment_variant_version_guard_update;
+DROP FUNCTION model_experiment_variant_version_guard_insert;
+DROP FUNCTION model_experiment_variant_guard_label;
+DROP FUNCTION model_experiment_variant_guard_structure;
+DROP FUNCTION model_experiment_guard_instants;
+DROP FUNCTION model_experiment_guard_draft;
+DROP FUNCTION model_experiment_guard_status;
+DROP FUNCTION model_experiment_require_ready;
+DROP FUNCTION model_experiment_guard_insert;
+DROP FUNCTION model_experiment_require_not_completed;
+DROP FUNCTION model_experiment_require_draft;
+DROP FUNCTION model_experiment_settled_status;
+DROP FUNCTION model_experiment_refuse;
+
+ALTER TABLE model_experiment
+    DROP CONSTRAINT model_experiment_ended_at_valid,
+    DROP CONSTRAINT model_experiment_started_at_valid;

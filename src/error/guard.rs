@@ -1,0 +1,70 @@
+//! What the schema's guards refuse, as the operations' own checks tell it.
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+
+use super::{Constraint, Error, NotReady};
+use crate::values::{ExperimentId, Label, Status, VariantId};
+
+/// Of what a guard's rule was broken: the detail of its error, from which each rule takes its own part.
+#[derive(Deserialize)]
+struct Detail {
+    experiment: Option<ExperimentId>,
+    status: Option<Status>,
+    from: Option<Status>,
+    to: Option<Status>,
+    variant: Option<VariantId>,
+    label: Option<Label>,
+    effective_at: Option<DateTime<Utc>>,
+    now: Option<DateTime<Utc>>,
+}
+
+/// The error of the check that the guard repeats; `None` where no operation could break the rule, or the
+/// detail got lost on its way.
+pub(super) fn refusal(guard: Constraint, detail: Option<&str>) -> Option<Error> {
+    let read = || serde_json::from_str::<Detail>(detail?).ok();
+    match guard {
+        Constraint::ExperimentTransition => {
+            let Detail { experiment, from, to, .. } = read()?;
+            Some(Error::InvalidTransition { experiment: experiment?, from: from?, to: to? })
+        }
+        Constraint::ExperimentReady => {
+            let Detail { experiment, variant, label, .. } = read()?;
+            let reason = match variant {
+                Some(variant) => NotReady::NoCurrentVersion { variant, label: label? },
+                None => NotReady::NoVariant,
+            };
+            Some(Error::NotReady { experiment: experiment?, reason })
+        }
+        Constraint::ExperimentDraftOnly => {
+            let Detail { experiment, status, .. } = read()?;
+            Some(Error::NotDraft { experiment: experiment?, status: status? })
+        }
+        Constraint::ExperimentNotCompleted => Some(Error::Completed(read()?.experiment?)),
+        Constraint::VersionNotBackdated => {
+            let Detail { variant, effective_at, now, .. } = read()?;
+            Some(Error::Backdated { variant: variant?, effective_at: effective_at?, now: now? })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_detail_that_got_lost_or_can_not_be_read_tells_no_more_than_the_rule() {
+        for detail in [
+            None,
+            Some(""),
+            Some("Key (id)=(1) already exists."),
+            Some("{}"),
+            Some(r#"{"experiment": "x"}"#),
+        ] {
+            for guard in Constraint::all() {
+                assert_eq!(refusal(guard, detail), None, "{guard:?}: {detail:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! What the database refuses to whoever writes, and that it says the same as the operations.
+
+use crate::support::fixtures::{
+    active, counts, draft, key, label, number, public_model_id, raw, ready, request, text,
+    until_blocked, upstream, weight,
+};
+use crate::support::{TestDatabase, dump};
+use chrono::{DateTime, Duration, Utc};
+use diesel_async::AsyncPgConnection;
+use model_experiments::error::{Constraint, NotReady};
+use model_experiments::operations::publish::{self, NewVersion};
+use model_experiments::operations::{lifecycle, record, structure};
+use model_experiments::tables::experiments::{self, ExperimentChanges};
+use model_experiments::tables::usages::Usage;
+use model_experiments::tables::{variants, versions};
+use model_experiments::values::{ExperimentId, Status, Timestamp};
+use model_experiments::{Error, Result};
+
+async fn refused(conn: &mut AsyncPgConnection, sql: &str) -> Error {
+    match raw(conn, sql).await {
+        Err(error) => error.into(),
+        Ok(()) => panic!("the database accepted {sql}"),
+    }
+}
+
+/// The statement that moves an experiment to `status` as the operations do.
+fn moving(experiment: ExperimentId, status: Status) -> String {
+    let instants = match status {
+        Status::Draft => "started_at = NULL, ended_at = NULL",
+        Status::Active | Status::Paused => {
+            "started_at = coalesce(started_at, now()), ended_at = NULL"
+        }
+        Status::Completed => {
+            "started_at = coalesce(started_at, now()), ended_at = coalesce(ended_at, now())"
+        }
+    };
+    format!("UPDATE model_experiment SET status = '{status}', {instants} WHERE id = '{experiment}'")
+}
+
+/// An experiment that lacks nothing, in `status`.
+async fn experiment_in(conn: &mut AsyncPgConnection, status: Status) -> ExperimentId {
+    let model = format!("partner/{}", uuid::Uuid::now_v7());
+    let id = ready(conn, &model).await.experiment.id;
+    if status != Status::Draft {
+        lifecycle::activate(conn, id).await.unwrap();
+    }
+    if status == Status::Paused {
+        lifecycle::pause(conn, id).await.unwrap();
+    }
+    if status == Status::Completed {
+        lifecycle::complete(conn, id).await.unwrap();
+    }
+    id
+}
+
+async fn transition(
+    conn: &mut AsyncPgConnection,
+    id: ExperimentId,
+    to: Status,
+) -> Option<Result<()>> {
+    match to {
+        Status::Draft => None,
+        Status::Active => Some(lifecycle::activate(conn, id).await.map(drop)),
+        Status::Paused => Some(lifecycle::pause(conn, id).await.map(drop)),
+        Status::Completed => Some(lifecycle::complete(conn, id).await.map(drop)),
+    }
+}
+
+#[tokio::test]
+async fn a_status_changes_as_the_operations_change_it_and_not_otherwise() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let mut refusals = 0;
+    for from in Status::ALL {
+        for to in Status::ALL {
+            let id = experiment_in(conn, from).await;
+            let outcome = raw(conn, &moving(id, to)).await.map_err(Error::from);
+            let same = experiment_in(conn, from).await;
+            let expected = match transition(conn, same, to).await {
+                Some(expected) => expected,
+                None if from == to => Ok(()),
+                None => Err(Error::InvalidTransition { experiment: same, from, to }),
+            };
+            match (outcome, expected) {
+                (Ok(()), Ok(())) => {}
+                (
+                    Err(outcome),
+                    Err(Error::InvalidTransition { experiment, from: same_from, to: same_to }),
+                ) => {
+                    assert_eq!((experiment, same_from, same_to), (same, from, to));
+                    assert_eq!(outcome, Error::InvalidTransition { experiment: id, from, to });
+                    refusals += 1;
+                }
+                (outcome, expected) => panic!("{from} to {to}: {outcome:?}, {expected:?}"),
+            }
+        }
+    }
+    // Of twelve changes five are those of an experiment's life.
+    assert_eq!(refusals, 7);
+}
+
+#[tokio::test]
+async fn an_experiment_is_activated_only_when_it_lacks_nothing() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let id = draft(conn, "partner/foo").await.id;
+    let not_ready = |reason| Error::NotReady { experiment: id, reason };
+    let bare = not_ready(NotReady::NoVariant);
+    assert_eq!(lifecycle::activate(conn, id).await, Err(bare.clone()));
+    assert_eq!(refused(conn, &moving(id, Status::Active)).await, bare);
+
+    let name = label("\"späte\" 'Variante'");
+    let variant = structure::insert_variant(conn, id, &name, weight(1)).await.unwrap().id;
+    let tomorrow =
+        Timestamp::try_from(*Timestamp::now().as_datetime() + Duration::days(1)).unwrap();
+    let (upstream, key) = (upstream("rc1"), key("sk-1"));
+    publish::at(conn, variant, NewVersion::with_key(&upstream, &key), tomorrow).await.unwrap();
+    let lacking = not_ready(NotReady::NoCurrentVersion { variant, label: name });
+    assert_eq!(lifecycle::activate(conn, id).await, Err(lacking.clone()));
+    assert_eq!(refused(conn, &moving(id, Status::Active)).await, lacking);
+
+    publish::now(conn, variant, NewVersion::with_key(&upstream, &key)).await.unwrap();
+    raw(conn, &moving(id, Status::Active)).await.unwrap();
+    assert_eq!(experiments::find(conn, id).await.unwrap().unwrap().status, Status::Active);
+}
+
+#[tokio::test]
+async fn what_has_left_draft_keeps_its_structure() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let other = draft(conn, "partner/other").await.id;
+    structure::insert_variant(conn, other, &label("odd"), weight(1)).await.unwrap();
+    for status in [Status::Active, Status::Paused, Status::Completed] {
+        let id = experiment_in(conn, status).await;
+        let variant = variants::list(conn, id).await.unwrap()[0].id;
+        let before = counts(conn).await;
+        let not_draft = Error::NotDraft { experiment: id, status };
+        let moved = ExperimentChanges::new().public_model_id(public_model_id("partner/new"));
+        let (name, share) = (label("new"), weight(9));
+        for refusal in [
+            structure::insert_variant(conn, id, &name, share).await.map(drop),
+            structure::delete_variant(conn, variant).await,
+            structure::set_weight(conn, variant, share).await.map(drop),
+            structure::update(conn, id, &moved).await.map(drop),
+            lifecycle::delete(conn, id).await,
+        ] {
+            assert_eq!(refusal, Err(not_draft.clone()));
+        }
+        for sql in [
+            "INSERT INTO model_experiment_variant (experiment_id, label, weight) VALUES ($id, 'new', 9)",
+            "DELETE FROM model_experiment_variant WHERE id = $variant",
+            "UPDATE model_experiment_variant SET weight = 9 WHERE id = $variant",
+            "UPDATE model_experiment_variant SET experiment_id = $other WHERE id = $variant",
+            "UPDATE model_experiment_variant SET experiment_id = $id WHERE experiment_id = $other",
+            "DELETE FROM model_experiment_variant_version WHERE variant_id = $variant",
+            "UPDATE model_experiment SET public_model_id = 'a/b' WHERE id = $id",
+            "DELETE FROM model_experiment WHERE id = $id",
+        ] {
+            let sql = sql
+                .replace("$id", &format!("'{id}'"))
+                .replace("$other", &format!("'{other}'"))
+                .replace("$variant", &format!("'{variant}'"));
+            assert_eq!(refused(conn, &sql).await, not_draft, "{sql}");
+        }
+        assert_eq!(counts(conn).await, before);
+    }
+}
+
+#[tokio::test]
+async fn versions_and_labels_change_until_completed() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    for status in Status::ALL {
+        let id = experiment_in(conn, status).await;
+        let variant = variants::list(conn, id).await.unwrap()[0].id;
+        let relabel =
+            format!("UPDATE model_experiment_variant SET label = 'new' WHERE id = '{variant}'");
+        let publish = format!(
+            "INSERT INTO model_experiment_variant_version (variant_id, upstream, encrypted_api_key)
+             VALUES ('{variant}', '{{}}', '{{}}')"
+        );
+        for sql in [relabel, publish] {
+            let outcome = raw(conn, &sql).await.map_err(Error::from);
+            let expected = structure::rename_variant(conn, variant, &label("new")).await.map(drop);
+            assert_eq!(outcome, expected);
+            let expected =
+                if status == Status::Completed { Err(Error::Completed(id)) } else { Ok(()) };
+            assert_eq!(outcome, expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_version_is_published_for_now_or_later() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let variant = ready(conn, "partner/foo").await.control.id;
+    let insert = |effective_at: DateTime<Utc>| {
+        format!(
+            "INSERT INTO model_experiment_variant_version
+                (variant_id, upstream, encrypted_api_key, effective_at)
+             VALUES ('{variant}', '{{}}', '{{}}', '{effective_at}')"
+        )
+    };
+    let now = *Timestamp::now().as_datetime();
+    for (zone, age) in [("UTC", Duration::hours(1)), ("Asia/Kathmandu", Duration::days(40_000))] {
+        raw(conn, &format!("SET TimeZone = '{zone}'")).await.unwrap();
+        match refused(conn, &insert(now - age)).await {
+            Error::Backdated { variant: of, effective_at, now: clock } => {
+                assert_eq!((of, effective_at), (variant, now - age));
+                assert!(clock >= now && clock < now + Duration::hours(1));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    // The earliest that it may be is when the transaction began, which is what an insertion says without an instant.
+    let late = format!(
+        "BEGIN; {}; SELECT pg_sleep(0.001);
+         INSERT INTO model_experiment_variant_version (variant_id, upstream, encrypted_api_key)
+         VALUES ('{variant}', '{{}}', '{{}}'); COMMIT",
+        insert(now + Duration::days(1))
+    );
+    raw(conn, &late).await.unwrap();
+    assert_eq!(counts(conn).await[2], 4);
+}
+
+#[tokio::test]
+async fn what_no_operation_could_do_is_refused_by_its_rule() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let id = experiment_in(conn, Status::Completed).await;
+    active(conn, "partner/foo").await;
+    let insert = |status| {
+        format!(
+            "INSERT INTO model_experiment (public_model_id, name, status, started_at, ended_at)
+             VALUES ('d/e', 'f', '{status}', now(), CASE '{status}' WHEN 'completed' THEN now() END)"
+        )
+    };
+    let version = "UPDATE model_experiment_variant_version SET";
+    let mut seen = 0;
+    for (sql, constraint) in [
+        (insert("active"), Constraint::ExperimentBeginsAsDraft),
+        (insert("paused"), Constraint::ExperimentBeginsAsDraft),
+        (insert("completed"), Constraint::ExperimentBeginsAsDraft),
+        (
+            "UPDATE model_experiment SET started_at = started_at + interval '1 us'".to_owned(),
+            Constraint::ExperimentInstants,
+        ),
+        (
+            format!("UPDATE model_experiment SET ended_at = now() WHERE id = '{id}'"),
+            Constraint::ExperimentInstants,
+        ),
+        (format!("{version} upstream = '{{}}'"), Constraint::VersionImmutable),
+        (format!("{version} encrypted_api_key = '{{}}'"), Constraint::VersionImmutable),
+        (format!("{version} effective_at = effective_at"), Constraint::VersionImmutable),
+    ] {
+        let error = refused(conn, &sql).await;
+        assert_eq!(error, Error::Violated { constraint }, "{sql}");
+        assert!(!error.is_retryable());
+        seen += 1;
+    }
+    assert_eq!((seen, counts(conn).await), (8, [2, 4, 4, 0, 0]));
+}
+
+#[tokio::test]
+async fn a_draft_takes_all_it_has_with_it() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let doomed = ready(conn, "partner/doomed").await;
+    let kept = ready(conn, "partner/kept").await;
+    for sql in [
+        format!(
+            "DELETE FROM model_experiment_variant_version WHERE variant_id = '{}'",
+            kept.control.id
+        ),
+        format!("DELETE FROM model_experiment_variant WHERE id = '{}'", kept.candidate.id),
+        format!("DELETE FROM model_experiment WHERE id = '{}'", doomed.experiment.id),
+    ] {
+        raw(conn, &sql).await.unwrap();
+    }
+    assert_eq!(counts(conn).await, [1, 1, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn when_a_row_changed_is_noted_by_itself() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let foo = ready(conn, "partner/foo").await;
+    for (table, change, id) in [
+        ("model_experiment", "name = name", foo.experiment.id.to_string()),
+        ("model_experiment_variant", "label = 'new'", foo.control.id.to_string()),
+    ] {
+        let changed = format!("UPDATE {table} SET {change} WHERE id = '{id}'");
+        let moved = format!(
+            "SELECT count(*) AS number FROM {table} WHERE updated_at > created_at AND id = '{id}'"
+        );
+        assert_eq!(number(conn, &moved).await, 0);
+        raw(conn, &changed).await.unwrap();
+        assert_eq!(number(conn, &moved).await, 1);
+        // Who says when it changed is believed.
+        raw(conn, &changed.replace(" WHERE", ", updated_at = created_at WHERE")).await.unwrap();
+        assert_eq!(number(conn, &moved).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn writers_who_race_wait_for_each_other() {
+    let db = TestDatabase::new().await;
+    let (conn, other) = (&mut db.connect().await, &mut db.connect().await);
+    let watcher = &mut db.connect().await;
+    let insert = "INSERT INTO model_experiment_variant (experiment_id, label, weight) VALUES ($id, 'new', 9)";
+    for (model, change) in [
+        ("a", insert),
+        ("b", "UPDATE model_experiment_variant SET weight = 9 WHERE experiment_id = $id"),
+        ("c", "DELETE FROM model_experiment_variant WHERE experiment_id = $id"),
+    ] {
+        for is_first in [true, false] {
+            for by_operation in [true, false] {
+                let ready = ready(conn, &format!("{model}/{is_first}{by_operation}")).await;
+                let id = ready.experiment.id;
+                let change = change.replace("$id", &format!("'{id}'"));
+                let activate = moving(id, Status::Active);
+                let (first, second) =
+                    if is_first { (&change, &activate) } else { (&activate, &change) };
+                raw(other, &format!("BEGIN; {first}")).await.unwrap();
+                let (outcome, ()) = tokio::join!(
+                    async {
+                        if is_first && by_operation {
+                            lifecycle::activate(conn, id).await.map(drop)
+                        } else {
+                            Ok(raw(conn, second).await?)
+                        }
+                    },
+                    async {
+                        until_blocked(watcher).await;
+                        raw(other, "COMMIT").await.unwrap();
+                    }
+                );
+                let expected = match (is_first, model) {
+                    (true, "b") => Ok(()),
+                    (true, "c") => {
+                        Err(Error::NotReady { experiment: id, reason: NotReady::NoVariant })
+                    }
+                    (true, _) => {
+                        let new = variants::list(conn, id)
+                            .await
+                            .unwrap()
+                            .into_iter()
+                            .find(|variant| variant.label == label("new"))
+                            .unwrap()
+                            .id;
+                        let reason =
+                            NotReady::NoCurrentVersion { variant: new, label: label("new") };
+                        Err(Error::NotReady { experiment: id, reason })
+                    }
+                    (false, _) => Err(Error::NotDraft { experiment: id, status: Status::Active }),
+                };
+                assert_eq!(outcome, expected, "{first}, then {second}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn recording_is_not_guarded() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let triggers = "SELECT string_agg(DISTINCT relname, ' ' ORDER BY relname) AS text
+        FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid WHERE NOT tgisinternal";
+    assert_eq!(
+        text(conn, triggers).await,
+        "model_experiment model_experiment_variant model_experiment_variant_version"
+    );
+    let functions = "SELECT count(*) AS number FROM pg_proc
+        WHERE pronamespace = 'public'::regnamespace AND prolang = (SELECT oid FROM pg_language WHERE lanname = 'plpgsql')";
+    assert_eq!(number(conn, functions).await, 15);
+    // On a distributed table a trigger can't notify, and its table has another name.
+    let unportable =
+        format!("{functions} AND prosrc ~* 'notify|tg_(table|rel|name)|for (update|share|key|no)'");
+    assert_eq!(number(conn, &unportable).await, 0);
+}
+
+#[tokio::test]
+async fn a_full_database_is_dumped_and_restored_with_its_guards() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    for status in Status::ALL {
+        let id = experiment_in(conn, status).await;
+        let variant = variants::list(conn, id).await.unwrap()[0].id;
+        let now = Timestamp::now().into();
+        let version = versions::find_current(conn, variant, now).await.unwrap().unwrap().id;
+        let (usage, request) = (Usage::new("user-1"), request(version));
+        assert!(record::usage_with_request(conn, &usage, &request).await.is_ok());
+    }
+    assert_eq!(counts(conn).await, [4, 8, 8, 4, 4]);
+    let data = ["--data-only", "--disable-triggers", "--exclude-table=__diesel_schema_migrations"];
+
+    let Some(whole) = dump::dump(&db.url(), &[]) else { return };
+    let restored = TestDatabase::empty().await;
+    if dump::restore(&restored.url(), &whole).is_none() {
+        return;
+    }
+    assert_eq!(dump::dump(&restored.url(), &[]).unwrap(), whole);
+
+    let rows = dump::dump(&db.url(), &data).unwrap();
+    let refilled = TestDatabase::new().await;
+    dump::restore(&refilled.url(), &rows).unwrap();
+    assert_eq!(dump::dump(&refilled.url(), &data).unwrap(), rows);
+
+    for copy in [restored, refilled] {
+        let conn = &mut copy.connect().await;
+        assert_eq!(counts(conn).await, [4, 8, 8, 4, 4]);
+        let error =
+            refused(conn, "UPDATE model_experiment_variant_version SET upstream = '{}'").await;
+        assert_eq!(error, Error::Violated { constraint: Constraint::VersionImmutable });
+    }
+}
