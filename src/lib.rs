@@ -23,6 +23,12 @@ pub use error::{Error, Result};
 pub use pool::Pool;
 pub use secrecy;
 
+#[cfg(test)]
+extern crate self as model_experiments;
+#[cfg(test)]
+#[path = "../tests/registry/mod.rs"]
+mod registry;
+
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -2,7 +2,7 @@
 //!
 //! `diesel migration run` applies the same ones from the repository.
 
-mod history;
+pub(crate) mod history;
 
 use diesel::migration::MigrationSource;
 use diesel::pg::Pg;

@@ -5,8 +5,6 @@ mod connection;
 pub use self::connection::PooledConnection;
 
 use deadpool::Runtime;
-use diesel::IntoSql;
-use diesel::sql_types::Integer;
 use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::deadpool::Pool as Deadpool;
 use diesel_async::pooled_connection::{
@@ -18,7 +16,7 @@ use std::time::Duration;
 
 use crate::connection::ConnectOptions;
 use crate::error::{Error, Result};
-use crate::tables::Returns;
+use crate::tables::clock;
 
 /// A pool of connections. Clones share it.
 ///
@@ -91,7 +89,7 @@ impl Pool {
     /// As [`get`](Self::get), and [`Error::Transient`] when the connection turns out to be lost.
     pub async fn health(&self) -> Result<()> {
         let conn = &mut self.get().await?;
-        let _: i32 = diesel::select(1_i32.into_sql::<Integer>()).one(conn).await?;
+        clock(conn).await?;
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, SqlType, Text};
-use diesel_async::{AsyncConnection, AsyncConnectionCore, AsyncPgConnection};
+use diesel_async::{AsyncConnection, AsyncPgConnection};
 
 use crate::error::Result;
 use crate::tables::Returns;
@@ -38,6 +38,11 @@ fn no_lock_timeout() -> impl Returns<String> {
     diesel::select(set_config("lock_timeout", "0", true))
 }
 
+/// Waits, and then it is so.
+fn locked() -> impl Returns<bool> {
+    diesel::select(pg_advisory_lock(LOCK).is_not_null())
+}
+
 fn exists() -> impl Returns<bool> {
     diesel::select(table_named("__diesel_schema_migrations").is_not_null())
 }
@@ -51,7 +56,7 @@ pub(super) async fn lock(conn: &mut AsyncPgConnection) -> Result<()> {
     conn.transaction(async |conn| {
         // The URL's own lock timeout is for what the migrations lock.
         let _: String = no_lock_timeout().one(conn).await?;
-        conn.execute_returning_count(diesel::select(pg_advisory_lock(LOCK))).await?;
+        let _: bool = locked().one(conn).await?;
         Ok(())
     })
     .await
@@ -60,4 +65,16 @@ pub(super) async fn lock(conn: &mut AsyncPgConnection) -> Result<()> {
 /// The versions of the migrations that were applied.
 pub(super) async fn applied(conn: &mut AsyncPgConnection) -> Result<Vec<String>> {
     if exists().one(conn).await? { versions().load(conn).await } else { Ok(Vec::new()) }
+}
+
+#[cfg(test)]
+pub(crate) fn queries() -> Vec<crate::registry::Query> {
+    use crate::registry::query;
+
+    vec![
+        query!(no_lock_timeout()).rows(1, 0),
+        query!(locked()).rows(1, 0),
+        query!(exists()).rows(1, 0),
+        query!(versions()).rows(4, 4),
+    ]
 }

@@ -67,3 +67,20 @@ pub async fn served_by(
     }
     by_client_request_ids(client_request_ids).load(conn).await
 }
+
+#[cfg(test)]
+pub(crate) fn queries() -> Vec<crate::registry::Query> {
+    use crate::registry::query;
+    let ids = ["client-600", "client-700", "client-0"];
+
+    vec![
+        query!(by_client_request_ids(&ids))
+            .by("IDX_model_experiment_request_client_request_id", "client_request_id = ANY (?)")
+            .by("model_experiment_variant_pkey", "id = model_experiment_variant_version.variant_id")
+            .by(
+                "model_experiment_variant_version_pkey",
+                "id = model_experiment_request.variant_version_id",
+            )
+            .rows(5, 15),
+    ]
+}

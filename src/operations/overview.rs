@@ -75,3 +75,22 @@ pub async fn find(
             .collect(),
     }))
 }
+
+#[cfg(test)]
+pub(crate) fn queries() -> Vec<crate::registry::Query> {
+    use crate::registry::{query, seed};
+    let at = seed::later();
+
+    vec![
+        query!(experiment_with_current(seed::experiment(4), at))
+            .by("IDX_model_experiment_variant_experiment_id", "experiment_id = ?")
+            .by(
+                "IDX_model_experiment_variant_version_variant_effective",
+                "(variant_id = model_experiment_variant.id) AND (effective_at <= ?)",
+            )
+            .by("model_experiment_pkey", "id = ?")
+            .by("model_experiment_variant_version_pkey", "id = (SubPlan 1)")
+            .rows(2, 9),
+        query!(experiment_with_current(seed::experiment(1001), at), "with a long history"),
+    ]
+}

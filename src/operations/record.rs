@@ -1,6 +1,6 @@
 //! Recording what was served: a usage and its request, 1:1, safe to repeat.
 
-mod statement;
+pub(crate) mod statement;
 
 use diesel::prelude::*;
 use diesel_async::AsyncPgConnection;
@@ -96,4 +96,16 @@ fn name_version(error: Error, request: &NewRequest) -> Error {
         }
         error => error,
     }
+}
+
+#[cfg(test)]
+pub(crate) fn queries() -> Vec<crate::registry::Query> {
+    use crate::registry::{query, seed};
+
+    vec![
+        query!(recorded(seed::usage(7)))
+            .by("microdollar_usage_pkey", "id = ?")
+            .by("model_experiment_request_pkey", "usage_id = ?")
+            .rows(1, 2),
+    ]
 }

@@ -20,3 +20,10 @@ fn instant() -> impl Returns<DateTime<Utc>> {
 pub(crate) async fn clock(conn: &mut AsyncPgConnection) -> Result<DateTime<Utc>> {
     instant().one(conn).await
 }
+
+#[cfg(test)]
+pub(crate) fn queries() -> Vec<crate::registry::Query> {
+    use crate::registry::query;
+
+    vec![query!(instant()).rows(1, 0)]
+}

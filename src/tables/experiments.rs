@@ -392,3 +392,54 @@ pub(crate) async fn set_archived(
 pub(crate) async fn delete(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<ExperimentId> {
     deletion(id).one(conn).await
 }
+
+#[cfg(test)]
+pub(crate) fn queries() -> Vec<crate::registry::Query> {
+    use crate::registry::{query, seed};
+    let draft = seed::experiment(960);
+    let page = Page::first(50);
+    let next = Page::after(Cursor { at: seed::later(), id: draft }, 50);
+    let all = || ExperimentFilter::new();
+    let changes = ExperimentChanges::new()
+        .public_model_id(seed::model(9))
+        .name("Bar")
+        .description(Some("Which is it?".to_owned()));
+    let renamed = ExperimentChanges::new().name("Bar");
+
+    vec![
+        query!(by_id(draft)).by("model_experiment_pkey", "id = ?").rows(1, 1),
+        query!(by_id_locked(draft)).by("model_experiment_pkey", "id = ?").rows(1, 1),
+        query!(by_variant_locked(seed::variant(7)))
+            .by("model_experiment_pkey", "id = model_experiment_variant.experiment_id")
+            .by("model_experiment_variant_pkey", "id = ?")
+            .rows(1, 2),
+        query!(routed(&seed::model(7)))
+            .by("UQ_model_experiment_public_model_id_routing", "public_model_id = ?")
+            .rows(1, 1),
+        query!(newest_first(&all(), page)).by("IDX_model_experiment_created_at", "").rows(50, 50),
+        query!(newest_first(&all(), next), "after a cursor")
+            .by("IDX_model_experiment_created_at", "ROW(created_at, id) < ROW(?, ?)")
+            .rows(50, 50),
+        query!(newest_first(&all().include_archived(), page), "archived too")
+            .by("IDX_model_experiment_created_at", "")
+            .rows(50, 50),
+        query!(newest_first(&all().status(Status::Completed), page), "by status")
+            .by("IDX_model_experiment_status_created_at", "status = ?")
+            .rows(50, 100),
+        query!(newest_first(&all().public_model_id(seed::model(7)), page), "by public model id")
+            .by("IDX_model_experiment_public_model_id_created_at", "public_model_id = ?")
+            .rows(4, 4),
+        query!(insertion(&NewExperiment::new(seed::model(7), "Foo"))).rows(1, 0),
+        query!(changed(draft, &renamed)).by("model_experiment_pkey", "id = ?").rows(1, 1),
+        query!(changed(draft, &changes), "every detail")
+            .by("model_experiment_pkey", "id = ?")
+            .rows(1, 1),
+        query!(started(draft)).by("model_experiment_pkey", "id = ?").rows(1, 1),
+        query!(switched(seed::experiment(7), Status::Paused))
+            .by("model_experiment_pkey", "id = ?")
+            .rows(1, 1),
+        query!(ended(seed::experiment(7))).by("model_experiment_pkey", "id = ?").rows(1, 1),
+        query!(archived(draft, true)).by("model_experiment_pkey", "id = ?").rows(1, 1),
+        query!(deletion(draft)).by("model_experiment_pkey", "id = ?").rows(1, 1),
+    ]
+}

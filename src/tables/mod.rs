@@ -9,7 +9,7 @@ pub mod variants;
 pub mod versions;
 
 mod cached;
-mod clock;
+pub(crate) mod clock;
 mod first;
 mod page;
 mod rows;

@@ -143,3 +143,17 @@ pub async fn list_by_client_request_id(
     storable("client_request_id", client_request_id)?;
     by_client_request_id(client_request_id).load(conn).await
 }
+
+#[cfg(test)]
+pub(crate) fn queries() -> Vec<crate::registry::Query> {
+    use crate::registry::{query, seed};
+
+    vec![
+        query!(by_usage_id(seed::usage(7)))
+            .by("model_experiment_request_pkey", "usage_id = ?")
+            .rows(1, 1),
+        query!(by_client_request_id("client-600"))
+            .by("IDX_model_experiment_request_client_request_id", "client_request_id = ?")
+            .rows(2, 2),
+    ]
+}

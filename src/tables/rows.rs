@@ -32,11 +32,20 @@ const CHECKED: [(&str, &str, &str); 12] = [
     ("request_body_sha256", "model_experiment_request", "usage_id"),
 ];
 
+#[cfg(test)]
+use crate::registry::Described;
+
+/// Tests ask a query for the types of its columns.
+#[cfg(not(test))]
+pub(crate) trait Described {}
+#[cfg(not(test))]
+impl<Q> Described for Q {}
+
 /// A query whose rows are `R`s.
 ///
 /// In place of `diesel_async::RunQueryDsl`, whose error for a value that can't be read knows neither its
 /// table nor its row. The id of a row is selected before its checked columns.
-pub(crate) trait Returns<R>: QueryFragment<Pg> + QueryId + Send + Sized {
+pub(crate) trait Returns<R>: QueryFragment<Pg> + QueryId + Described + Send + Sized {
     /// All rows.
     fn load(self, conn: &mut AsyncPgConnection) -> impl Future<Output = Result<Vec<R>>> + Send;
 
@@ -49,7 +58,7 @@ pub(crate) trait Returns<R>: QueryFragment<Pg> + QueryId + Send + Sized {
 
 impl<Q, R, ST> Returns<R> for Q
 where
-    Q: Query + QueryFragment<Pg> + QueryId + Send,
+    Q: Query + QueryFragment<Pg> + QueryId + Described + Send,
     Q::SqlType: CompatibleType<R, Pg, SqlType = ST>,
     Pg: QueryMetadata<Q::SqlType>,
     R: FromSqlRow<ST, Pg> + Send,

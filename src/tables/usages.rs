@@ -140,3 +140,10 @@ fn by_id(id: UsageId) -> impl Returns<Usage> {
 pub async fn find(conn: &mut AsyncPgConnection, id: UsageId) -> Result<Option<Usage>> {
     by_id(id).first(conn).await
 }
+
+#[cfg(test)]
+pub(crate) fn queries() -> Vec<crate::registry::Query> {
+    use crate::registry::{query, seed};
+
+    vec![query!(by_id(seed::usage(7))).by("microdollar_usage_pkey", "id = ?").rows(1, 1)]
+}

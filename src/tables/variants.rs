@@ -130,3 +130,22 @@ pub(crate) async fn delete(
 ) -> Result<Option<VariantId>> {
     deletion(id).first(conn).await
 }
+
+#[cfg(test)]
+pub(crate) fn queries() -> Vec<crate::registry::Query> {
+    use crate::registry::{query, seed};
+    let draft = seed::experiment(960);
+    let of_draft = seed::variant(2 * 960);
+    let (label, weight) = (Label::new("new").unwrap(), Weight::new(9).unwrap());
+
+    vec![
+        query!(by_id(of_draft)).by("model_experiment_variant_pkey", "id = ?").rows(1, 1),
+        query!(by_experiment(draft))
+            .by("IDX_model_experiment_variant_experiment_id", "experiment_id = ?")
+            .rows(2, 2),
+        query!(insertion(draft, &label, weight)).rows(1, 0),
+        query!(weighted(of_draft, weight)).by("model_experiment_variant_pkey", "id = ?").rows(1, 1),
+        query!(labelled(of_draft, &label)).by("model_experiment_variant_pkey", "id = ?").rows(1, 1),
+        query!(deletion(of_draft)).by("model_experiment_variant_pkey", "id = ?").rows(1, 1),
+    ]
+}

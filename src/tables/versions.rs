@@ -311,3 +311,63 @@ pub(crate) async fn insert_keeping_upstream(
 ) -> Result<Option<Version>> {
     copy_with_key(variant, key, effective_at, created_by).first(conn).await
 }
+
+#[cfg(test)]
+pub(crate) fn queries() -> Vec<crate::registry::Query> {
+    use crate::registry::{query, seed};
+    let (variant, experienced) = (seed::variant(7), seed::variant(2001));
+    let (at, next_year) = (seed::later(), seed::next_year());
+    let (upstream, key) = (seed::upstream(), seed::key());
+    let page = Page::first(10);
+    let cursor = Cursor { at: seed::window().start, id: seed::version(320) };
+
+    vec![
+        query!(by_id(seed::version(7)))
+            .by("model_experiment_variant_version_pkey", "id = ?")
+            .rows(1, 1),
+        query!(any_effective_at(variant, at))
+            .by(
+                "IDX_model_experiment_variant_version_variant_effective",
+                "(variant_id = ?) AND (effective_at = ?)",
+            )
+            .rows(1, 0),
+        query!(current(variant, at))
+            .by(
+                "IDX_model_experiment_variant_version_variant_effective",
+                "(variant_id = ?) AND (effective_at <= ?)",
+            )
+            .rows(1, 2),
+        query!(current(experienced, at), "with a long history"),
+        query!(current_of_all(seed::experiment(4), at))
+            .by("IDX_model_experiment_variant_experiment_id", "experiment_id = ?")
+            .by(
+                "IDX_model_experiment_variant_version_variant_effective",
+                "(variant_id = model_experiment_variant.id) AND (effective_at <= ?)",
+            )
+            .by("model_experiment_variant_version_pkey", "id = (SubPlan 1)")
+            .rows(2, 8),
+        query!(current_of_all(seed::experiment(1001), at), "with a long history"),
+        query!(newest_first(variant, page))
+            .by("IDX_model_experiment_variant_version_variant_effective", "variant_id = ?")
+            .rows(10, 11),
+        query!(newest_first(variant, Page::after(cursor, 10)), "after a cursor")
+            .by(
+                "IDX_model_experiment_variant_version_variant_effective",
+                "(variant_id = ?) AND (effective_at <= ?)",
+            )
+            .rows(10, 11),
+        query!(insertion(variant, &upstream, &key, next_year, None)).rows(1, 0),
+        query!(copy_with_upstream(variant, &upstream, next_year, None))
+            .by(
+                "IDX_model_experiment_variant_version_variant_effective",
+                "(variant_id = ?) AND (effective_at <= ?)",
+            )
+            .rows(1, 2),
+        query!(copy_with_key(variant, &key, next_year, Some("user-1")))
+            .by(
+                "IDX_model_experiment_variant_version_variant_effective",
+                "(variant_id = ?) AND (effective_at <= ?)",
+            )
+            .rows(1, 2),
+    ]
+}

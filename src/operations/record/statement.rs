@@ -110,3 +110,16 @@ pub(super) fn request_of_usage(usage: UsageId, request: &NewRequest) -> impl Ret
         .do_nothing()
         .returning(model_experiment_request::usage_id)
 }
+
+#[cfg(test)]
+pub(crate) fn queries() -> Vec<crate::registry::Query> {
+    use crate::registry::{query, seed};
+    let request = NewRequest::new(seed::version(7), AllocationSubject::User);
+
+    vec![
+        query!(usage_with_request(&Usage::new("user-1"), &request)).rows(1, 0),
+        query!(request_of_usage(seed::usage(200_001), &request))
+            .by("microdollar_usage_pkey", "id = ?")
+            .rows(1, 1),
+    ]
+}

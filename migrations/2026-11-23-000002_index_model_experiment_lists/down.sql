@@ -1,0 +1,4 @@
+-- Takes the indexes away; lists read the whole table again.
+DROP INDEX "IDX_model_experiment_public_model_id_created_at";
+DROP INDEX "IDX_model_experiment_status_created_at";
+DROP INDEX "IDX_model_experiment_created_at";

@@ -1,0 +1,8 @@
+-- Lists of experiments, newest first, read no more than their page. Archived experiments are skipped on the way.
+
+CREATE INDEX "IDX_model_experiment_created_at"
+    ON model_experiment (created_at DESC, id DESC);
+CREATE INDEX "IDX_model_experiment_status_created_at"
+    ON model_experiment (status, created_at DESC, id DESC);
+CREATE INDEX "IDX_model_experiment_public_model_id_created_at"
+    ON model_experiment (public_model_id, created_at DESC, id DESC);

@@ -1,0 +1,2 @@
+SELECT
+  (to_regclass($1) IS NOT NULL)

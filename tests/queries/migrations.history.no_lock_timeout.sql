@@ -1,0 +1,2 @@
+SELECT
+  set_config($1, $2, $3)

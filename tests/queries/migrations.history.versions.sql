@@ -1,0 +1,4 @@
+SELECT
+  "__diesel_schema_migrations"."version"
+FROM
+  "__diesel_schema_migrations"

@@ -1,0 +1,57 @@
+SELECT
+  "model_experiment"."id",
+  "model_experiment"."public_model_id",
+  "model_experiment"."name",
+  "model_experiment"."description",
+  "model_experiment"."status",
+  "model_experiment"."is_archived",
+  "model_experiment"."created_by_user_id",
+  "model_experiment"."created_at",
+  "model_experiment"."updated_at",
+  "model_experiment"."started_at",
+  "model_experiment"."ended_at",
+  "model_experiment_variant"."id",
+  "model_experiment_variant"."experiment_id",
+  "model_experiment_variant"."label",
+  "model_experiment_variant"."weight",
+  "model_experiment_variant"."created_at",
+  "model_experiment_variant"."updated_at",
+  "model_experiment_variant_version"."id",
+  "model_experiment_variant_version"."variant_id",
+  "model_experiment_variant_version"."upstream",
+  "model_experiment_variant_version"."effective_at",
+  "model_experiment_variant_version"."created_by",
+  "model_experiment_variant_version"."created_at"
+FROM
+  (
+    (
+      "model_experiment"
+      LEFT OUTER JOIN "model_experiment_variant" ON (
+        "model_experiment_variant"."experiment_id" = "model_experiment"."id"
+      )
+    )
+    LEFT OUTER JOIN "model_experiment_variant_version" ON (
+      "model_experiment_variant_version"."id" = (
+        SELECT
+          "newest"."id"
+        FROM
+          "model_experiment_variant_version" AS "newest"
+        WHERE
+          (
+            (
+              "newest"."variant_id" = "model_experiment_variant"."id"
+            )
+            AND ("newest"."effective_at" <= $1)
+          )
+        ORDER BY
+          "newest"."effective_at" DESC,
+          "newest"."id" DESC
+        LIMIT
+          1
+      )
+    )
+  )
+WHERE
+  ("model_experiment"."id" = $2)
+ORDER BY
+  "model_experiment_variant"."id"

@@ -1,0 +1,2 @@
+SELECT
+  statement_timestamp()

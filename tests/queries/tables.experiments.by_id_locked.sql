@@ -1,0 +1,17 @@
+SELECT
+  "model_experiment"."id",
+  "model_experiment"."public_model_id",
+  "model_experiment"."name",
+  "model_experiment"."description",
+  "model_experiment"."status",
+  "model_experiment"."is_archived",
+  "model_experiment"."created_by_user_id",
+  "model_experiment"."created_at",
+  "model_experiment"."updated_at",
+  "model_experiment"."started_at",
+  "model_experiment"."ended_at"
+FROM
+  "model_experiment"
+WHERE
+  ("model_experiment"."id" = $1)
+FOR UPDATE

@@ -1,0 +1,26 @@
+SELECT
+  "model_experiment"."id",
+  "model_experiment"."public_model_id",
+  "model_experiment"."name",
+  "model_experiment"."description",
+  "model_experiment"."status",
+  "model_experiment"."is_archived",
+  "model_experiment"."created_by_user_id",
+  "model_experiment"."created_at",
+  "model_experiment"."updated_at",
+  "model_experiment"."started_at",
+  "model_experiment"."ended_at"
+FROM
+  "model_experiment"
+WHERE
+  (
+    "model_experiment"."id" = ANY(
+      SELECT
+        "model_experiment_variant"."experiment_id"
+      FROM
+        "model_experiment_variant"
+      WHERE
+        ("model_experiment_variant"."id" = $1)
+    )
+  )
+FOR UPDATE

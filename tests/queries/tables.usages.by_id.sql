@@ -1,0 +1,22 @@
+SELECT
+  "microdollar_usage"."id",
+  "microdollar_usage"."kilo_user_id",
+  "microdollar_usage"."cost",
+  "microdollar_usage"."input_tokens",
+  "microdollar_usage"."output_tokens",
+  "microdollar_usage"."cache_write_tokens",
+  "microdollar_usage"."cache_hit_tokens",
+  "microdollar_usage"."created_at",
+  "microdollar_usage"."provider",
+  "microdollar_usage"."model",
+  "microdollar_usage"."requested_model",
+  "microdollar_usage"."cache_discount",
+  "microdollar_usage"."has_error",
+  "microdollar_usage"."abuse_classification",
+  "microdollar_usage"."organization_id",
+  "microdollar_usage"."inference_provider",
+  "microdollar_usage"."project_id"
+FROM
+  "microdollar_usage"
+WHERE
+  ("microdollar_usage"."id" = $1)

@@ -1,0 +1,172 @@
+//! Every query of the crate, registered once beside its function: what its SQL is, what the server says of it, and
+//! how it is planned.
+
+mod described;
+mod plan;
+pub(crate) mod seed;
+mod snapshots;
+#[expect(dead_code, reason = "the suite uses the rest")]
+#[path = "../support/mod.rs"]
+mod support;
+
+use diesel::pg::{Pg, PgMetadataLookup, PgQueryBuilder, PgTypeMetadata};
+use diesel::query_builder::QueryBuilder;
+use diesel::query_builder::bind_collector::RawBytesBindCollector;
+use regex::Regex;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::tables::Returns;
+pub(crate) use described::Described;
+use described::{Column, Parameter};
+use plan::Plan;
+
+/// A query with the arguments that it is printed and explained with.
+pub(crate) struct Query {
+    /// The path of its function, and which of several cases it is.
+    name: String,
+    sql: String,
+    parameters: Vec<Parameter>,
+    columns: Vec<Column>,
+    plan: Plan,
+}
+
+/// Registers a query function, called with arguments of the seeded database.
+macro_rules! query {
+    ($function:ident($($argument:expr),* $(,)?) $(, $case:literal)?) => {
+        $crate::registry::Query::new(
+            module_path!(),
+            concat!(stringify!($function) $(, ".", $case)?),
+            &$function($($argument),*),
+        )
+    };
+}
+pub(crate) use query;
+
+impl Query {
+    pub(crate) fn new<R>(module: &str, name: &str, query: &impl Returns<R>) -> Self {
+        let module = module.split_once("::").map_or("", |(_, module)| module);
+        let mut sql = PgQueryBuilder::default();
+        query.to_sql(&mut sql, &Pg).unwrap();
+        let mut binds = RawBytesBindCollector::<Pg>::new();
+        query
+            .collect_binds(&mut binds, &mut BuiltInTypes as &mut dyn PgMetadataLookup, &Pg)
+            .unwrap();
+        let parameters = binds.metadata.iter().zip(binds.binds);
+        Self {
+            name: format!("{module}::{name}"),
+            sql: sql.finish(),
+            parameters: parameters
+                .map(|(of, value)| Parameter { oid: of.oid().unwrap(), value })
+                .collect(),
+            columns: query.columns(),
+            plan: Plan::default(),
+        }
+    }
+
+    /// An index that each plan of the query uses, and its condition, in which `?` stands for a value.
+    pub(crate) fn by(mut self, name: &'static str, condition: &'static str) -> Self {
+        self.plan.indexes.insert((name.to_owned(), condition.to_owned()));
+        self
+    }
+
+    /// How many rows of the seeded database it returns, and how many rows of tables it may read for that.
+    pub(crate) fn rows(mut self, returned: u32, read: u32) -> Self {
+        (self.plan.returned, self.plan.read) = (returned, read);
+        self
+    }
+}
+
+/// No type is looked up: all are PostgreSQL's own.
+struct BuiltInTypes;
+
+impl PgMetadataLookup for BuiltInTypes {
+    fn lookup_type(&mut self, name: &str, _: Option<&str>) -> PgTypeMetadata {
+        panic!("{name} is not a type of PostgreSQL's own")
+    }
+}
+
+/// Every registered query.
+fn all() -> Vec<Query> {
+    use crate::{migrations, operations, tables};
+    [
+        tables::clock::queries(),
+        tables::experiments::queries(),
+        tables::requests::queries(),
+        tables::usages::queries(),
+        tables::variants::queries(),
+        tables::versions::queries(),
+        operations::feedback::queries(),
+        operations::overview::queries(),
+        operations::record::queries(),
+        operations::record::statement::queries(),
+        operations::routing::queries(),
+        operations::summary::queries(),
+        migrations::history::queries(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// The source files below `directory`.
+fn sources(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(sources(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// The name of a registered query's function.
+fn function(query: &Query) -> String {
+    query.name.split('.').next().unwrap().to_owned()
+}
+
+#[test]
+fn every_query_function_is_registered() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    // A function's name, and its parameters in which no body begins.
+    let declaration = Regex::new(r"fn (\w+)(?:<[^>]*>)?\([^{;]*?\)\s*-> impl Returns<").unwrap();
+    let mut functions = BTreeSet::new();
+    for file in sources(&root) {
+        let module = file.strip_prefix(&root).unwrap().with_extension("");
+        let module = module.to_str().unwrap().replace('/', "::");
+        for found in declaration.captures_iter(&fs::read_to_string(&file).unwrap()) {
+            functions.insert(format!("{module}::{}", &found[1]));
+        }
+    }
+    let registered: BTreeSet<_> = all().iter().map(function).collect();
+    assert!(functions.len() > 40, "{functions:?}");
+    let missing: Vec<_> = functions.symmetric_difference(&registered).collect();
+    assert_eq!(missing, [""; 0], "a query function without registration, or the other way round");
+}
+
+#[test]
+fn nothing_but_a_query_function_is_run() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let run = Regex::new(r"\.(?:load|first|one)\(conn\)").unwrap();
+    let function =
+        Regex::new(r"(\w+)\((?:[^()]|\([^()]*\))*\)\s*\.(?:load|first|one)\(conn\)").unwrap();
+    let functions: BTreeSet<_> = all()
+        .iter()
+        .map(|query| self::function(query).rsplit("::").next().unwrap().to_owned())
+        .collect();
+    let mut runs = 0;
+    // Where running itself is.
+    let rows = root.join("tables/rows.rs");
+    for file in sources(&root).into_iter().filter(|file| *file != rows) {
+        let source = fs::read_to_string(&file).unwrap();
+        let known = function.captures_iter(&source).filter(|run| functions.contains(&run[1]));
+        let found = run.find_iter(&source).count();
+        assert_eq!(known.count(), found, "{} runs what isn't registered", file.display());
+        runs += found;
+    }
+    assert!(runs > 40, "{runs}");
+}
