@@ -17,7 +17,7 @@ use crate::error::{Result, UnreadableValue, unreadable_column};
 
 /// The columns that hold more than can be read: with their table, and the name of its id. The times of
 /// creation and change aren't among them: several tables have them, so their names don't tell the table.
-const CHECKED: [(&str, &str, &str); 12] = [
+const CHECKED: [(&str, &str, &str); 11] = [
     ("public_model_id", "model_experiment", "id"),
     ("status", "model_experiment", "id"),
     ("started_at", "model_experiment", "id"),
@@ -25,7 +25,6 @@ const CHECKED: [(&str, &str, &str); 12] = [
     ("label", "model_experiment_variant", "id"),
     ("weight", "model_experiment_variant", "id"),
     ("upstream", "model_experiment_variant_version", "id"),
-    ("encrypted_api_key", "model_experiment_variant_version", "id"),
     ("effective_at", "model_experiment_variant_version", "id"),
     ("allocation_subject", "model_experiment_request", "usage_id"),
     ("system_prompt_sha256", "model_experiment_request", "usage_id"),

@@ -2,9 +2,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::expression::AsExpression;
-use diesel::pg::{Pg, PgValue};
+use diesel::pg::Pg;
 use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::Jsonb;
 use serde_json::{Value, json};
@@ -18,8 +17,9 @@ use super::InvalidValue;
 /// stored as: exactly `{"iv", "data", "authTag"}`, the standard, padded base64 of a 12-byte nonce, the
 /// ciphertext and the 16-byte tag. Node's `crypto` reads and writes the same.
 ///
-/// It is neither shown by `Debug` nor serialisable by serde.
-#[derive(Clone, PartialEq, Eq, AsExpression, FromSqlRow)]
+/// It is neither shown by `Debug` nor serialisable by serde, and Diesel loads it into no row: routing alone
+/// reads its column.
+#[derive(Clone, PartialEq, Eq, AsExpression)]
 #[diesel(sql_type = Jsonb)]
 pub struct EncryptedApiKey {
     pub(super) nonce: [u8; 12],
@@ -89,12 +89,6 @@ impl fmt::Debug for EncryptedApiKey {
 impl ToSql<Jsonb, Pg> for EncryptedApiKey {
     fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
         ToSql::<Jsonb, Pg>::to_sql(&self.to_json(), &mut out.reborrow())
-    }
-}
-
-impl FromSql<Jsonb, Pg> for EncryptedApiKey {
-    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
-        Ok(Self::from_json(FromSql::<Jsonb, Pg>::from_sql(value)?)?)
     }
 }
 
