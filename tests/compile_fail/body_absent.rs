@@ -1,0 +1,10 @@
+//! A request without a body.
+
+use model_experiments::tables::requests::NewRequest;
+use model_experiments::values::{RequestBodyRef, SystemPromptRef};
+
+fn uncaptured(request: NewRequest) -> NewRequest {
+    request.prompt_refs(SystemPromptRef::Absent, RequestBodyRef::Absent)
+}
+
+fn main() {}

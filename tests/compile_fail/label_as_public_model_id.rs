@@ -1,0 +1,10 @@
+//! A variant's label as the model id that clients ask for.
+
+use model_experiments::tables::experiments::NewExperiment;
+use model_experiments::values::Label;
+
+fn behind(label: Label) -> NewExperiment {
+    NewExperiment::new(label, "Foo: rc1")
+}
+
+fn main() {}

@@ -1,0 +1,11 @@
+//! A status is changed past the lifecycle.
+
+use model_experiments::tables::experiments::{self, Experiment};
+use model_experiments::values::{ExperimentId, Status};
+use model_experiments::{AsyncPgConnection, Result};
+
+async fn reopen(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
+    experiments::switch(conn, id, Status::Active).await
+}
+
+fn main() {}

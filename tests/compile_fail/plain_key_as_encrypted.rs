@@ -1,0 +1,11 @@
+//! A version is published with a key that isn't encrypted.
+
+use model_experiments::operations::publish::NewVersion;
+use model_experiments::secrecy::SecretString;
+use model_experiments::values::Upstream;
+
+fn version<'a>(upstream: &'a Upstream, key: &'a SecretString) -> NewVersion<'a> {
+    NewVersion::with_key(upstream, key)
+}
+
+fn main() {}

@@ -1,0 +1,10 @@
+//! A request is made that wasn't recorded with a usage.
+
+use model_experiments::tables::requests::Request;
+use model_experiments::values::UsageId;
+
+fn copy(request: Request) -> Request {
+    Request { usage_id: UsageId::new(), ..request }
+}
+
+fn main() {}

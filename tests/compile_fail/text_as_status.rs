@@ -1,0 +1,9 @@
+//! A text as a status.
+
+use model_experiments::tables::experiments::ExperimentFilter;
+
+fn active() -> ExperimentFilter {
+    ExperimentFilter::new().status("active")
+}
+
+fn main() {}

@@ -1,0 +1,10 @@
+//! A version is made that nobody published.
+
+use chrono::{DateTime, Utc};
+use model_experiments::tables::versions::Version;
+
+fn at(version: Version, effective_at: DateTime<Utc>) -> Version {
+    Version { effective_at, ..version }
+}
+
+fn main() {}

@@ -1,0 +1,153 @@
+//! What the cases of `compile_fail` get wrong, done right and with the same imports.
+
+use chrono::{DateTime, Utc};
+use diesel::deserialize::{self, FromSql};
+use diesel::pg::{Pg, PgValue};
+use diesel::prelude::*;
+use diesel::sql_types::Jsonb;
+use model_experiments::operations::publish::NewVersion;
+use model_experiments::operations::routing::{RoutedExperiment, Served};
+use model_experiments::operations::{lifecycle, publish, record, structure};
+use model_experiments::schema::{
+    microdollar_usage, model_experiment, model_experiment_request, model_experiment_variant_version,
+};
+use model_experiments::secrecy::SecretString;
+use model_experiments::tables::experiments::{
+    self, Experiment, ExperimentChanges, ExperimentFilter, NewExperiment,
+};
+use model_experiments::tables::requests::{NewRequest, Request};
+use model_experiments::tables::usages::Usage;
+use model_experiments::tables::variants::{self, Variant};
+use model_experiments::tables::versions::{self, Version};
+use model_experiments::values::{
+    ApiKeyCipher, EncryptedApiKey, ExperimentId, Label, PromptCapture, PublicModelId,
+    RequestBodyRef, Status, SystemPromptRef, Timestamp, Upstream, UsageId, VariantId, VersionId,
+    Weight,
+};
+use model_experiments::{AsyncPgConnection, Result};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::Serializer;
+
+async fn ids(
+    conn: &mut AsyncPgConnection,
+    variant: &Variant,
+    request: &Request,
+    new: &NewRequest,
+) -> Result<()> {
+    lifecycle::activate(conn, variant.experiment_id).await?;
+    versions::find(conn, request.variant_version_id).await?;
+    let _ = record::attribute(conn, request.usage_id, new).await?;
+    Ok(())
+}
+
+async fn one_after_the_other(
+    conn: &mut AsyncPgConnection,
+    ids: [ExperimentId; 2],
+) -> Result<(Option<Experiment>, Option<Experiment>)> {
+    let first = experiments::find(conn, ids[0]).await?;
+    let second = experiments::find(conn, ids[1]).await?;
+    Ok((first, second))
+}
+
+async fn reopen(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
+    lifecycle::activate(conn, id).await
+}
+
+async fn grow(
+    conn: &mut AsyncPgConnection,
+    id: VariantId,
+    weight: Weight,
+) -> Result<Option<Variant>> {
+    structure::set_weight(conn, id, weight).await?;
+    variants::find(conn, id).await
+}
+
+async fn double(conn: &mut AsyncPgConnection, variant: VariantId) -> Result<Variant> {
+    structure::set_weight(conn, variant, Weight::new(2)?).await
+}
+
+async fn version(
+    conn: &mut AsyncPgConnection,
+    variant: VariantId,
+    upstream: &Upstream,
+    cipher: &ApiKeyCipher,
+    key: &SecretString,
+) -> Result<Version> {
+    let key = cipher.encrypt(key)?;
+    publish::now(conn, variant, NewVersion::with_key(upstream, &key)).await
+}
+
+fn update(experiment: &Experiment, changes: &ExperimentChanges) {
+    let row = model_experiment::table.find(experiment.id);
+    let _ = diesel::update(row).set(changes);
+}
+
+fn insert(usage: &Usage) {
+    let _ = diesel::insert_into(microdollar_usage::table).values(usage);
+}
+
+async fn insert_with_request(
+    conn: &mut AsyncPgConnection,
+    usage: &Usage,
+    request: &NewRequest,
+) -> Result<()> {
+    let _ = record::usage_with_request(conn, usage, request).await?;
+    let _ = model_experiment_request::table.find(usage.id);
+    Ok(())
+}
+
+fn copy(usage: Usage) -> Usage {
+    Usage { id: UsageId::new(), ..usage }
+}
+
+fn usage(created_at: DateTime<Utc>) -> Result<Usage> {
+    Ok(Usage { created_at: Timestamp::try_from(created_at)?, ..Usage::new("user-7") })
+}
+
+fn behind(model: PublicModelId) -> NewExperiment {
+    NewExperiment::new(model, "Foo: rc1")
+}
+
+fn active() -> ExperimentFilter {
+    ExperimentFilter::new().status(Status::Active)
+}
+
+fn uncaptured(request: NewRequest) -> NewRequest {
+    request.prompt_refs(SystemPromptRef::Absent, RequestBodyRef::Failed)
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = model_experiment_variant_version, check_for_backend(Pg))]
+struct Row {
+    id: VersionId,
+    upstream: Upstream,
+}
+
+struct Where(Upstream);
+
+impl FromSql<Jsonb, Pg> for Where {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self(Upstream::from_sql(value)?))
+    }
+}
+
+fn log(
+    label: &Label,
+    version: &Version,
+    prompt: &PromptCapture<'_>,
+    served: &Served<'_>,
+) -> serde_json::Result<Value> {
+    println!("{label} {} {}", prompt.request_body_ref(), served.version);
+    version.serialize(Serializer)
+}
+
+fn redacted(
+    key: &SecretString,
+    encrypted: &EncryptedApiKey,
+    cipher: &ApiKeyCipher,
+    served: &Served<'_>,
+    routed: &RoutedExperiment,
+) {
+    println!("{key:?} {encrypted:?} {cipher:?} {served:?} {routed:?}");
+}
