@@ -8,6 +8,9 @@
 --
 -- `created_by_user_id` and `created_by` hold ids of the host's users: a host with a users table adds
 -- the foreign key itself.
+--
+-- The indexes are made on tables that are new and empty.
+-- diesel-guard:disable AddIndexCheck
 
 CREATE TABLE model_experiment (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),

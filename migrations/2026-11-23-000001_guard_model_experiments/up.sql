@@ -10,6 +10,10 @@
 --   WHERE (started_at IS NULL) <> (status = 'draft') OR (ended_at IS NULL) = (status = 'completed');
 --
 -- Restoring data alone needs `--disable-triggers`: its rows were written in another order and at another time.
+--
+-- The checks are made of a table that has a row for each experiment, not for each request: it is locked for
+-- milliseconds.
+-- diesel-guard:disable AddCheckConstraintCheck
 
 ALTER TABLE model_experiment
     ADD CONSTRAINT model_experiment_started_at_valid
@@ -174,7 +178,8 @@ CREATE TRIGGER model_experiment_guard_instants
     EXECUTE FUNCTION model_experiment_guard_instants();
 
 -- A draft's variants come, go and change. After that only labels change, until it is completed. These triggers
--- come after the foreign key's, which has found the experiment and keeps it from being locked for a change.
+-- come after the foreign key's, which waits for whoever holds the experiment: who waited there with the status locked
+-- would be waited for in turn.
 
 CREATE FUNCTION model_experiment_variant_guard_structure() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$

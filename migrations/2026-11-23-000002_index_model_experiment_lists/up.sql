@@ -1,4 +1,7 @@
 -- Lists of experiments, newest first, read no more than their page. Archived experiments are skipped on the way.
+--
+-- The table has a row for each experiment, not for each request: it is locked for milliseconds.
+-- diesel-guard:disable AddIndexCheck
 
 CREATE INDEX "IDX_model_experiment_created_at"
     ON model_experiment (created_at DESC, id DESC);

@@ -362,6 +362,23 @@ async fn writers_who_race_wait_for_each_other() {
 }
 
 #[tokio::test]
+async fn who_waits_for_an_operation_is_not_waited_for_in_turn() {
+    let db = TestDatabase::new().await;
+    let (conn, other) = (&mut db.connect().await, &mut db.connect().await);
+    let id = ready(conn, "partner/foo").await.experiment.id;
+    let insert = format!(
+        "INSERT INTO model_experiment_variant (experiment_id, label, weight) VALUES ('{id}', 'new', 1)"
+    );
+    // As an activation does: it locks the experiment, looks at it, and then changes it.
+    raw(other, "BEGIN; SELECT FROM model_experiment FOR UPDATE").await.unwrap();
+    let (refusal, ()) = tokio::join!(refused(conn, &insert), async {
+        until_blocked(&mut db.connect().await).await;
+        raw(other, &format!("{}; COMMIT", moving(id, Status::Active))).await.unwrap();
+    });
+    assert_eq!(refusal, Error::NotDraft { experiment: id, status: Status::Active });
+}
+
+#[tokio::test]
 async fn recording_is_not_guarded() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
