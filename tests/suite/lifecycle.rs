@@ -2,7 +2,7 @@
 
 use crate::support::TestDatabase;
 use crate::support::fixtures::{
-    self, active, counts, draft, label, publish_now, ready, request, weight,
+    self, active, counts, draft, label, publish_now, ready, request, unguard, weight,
 };
 use model_experiments::Error;
 use model_experiments::error::NotReady;
@@ -67,6 +67,7 @@ async fn repeating_a_transition_changes_nothing() {
 async fn refuses_every_other_transition() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
+    unguard(conn).await;
     let draft = draft(conn, "partner/draft").await;
     let completed = active(conn, "partner/completed").await.experiment;
     let completed = lifecycle::complete(conn, completed.id).await.unwrap();
@@ -105,6 +106,7 @@ async fn an_unknown_experiment_is_not_found() {
 async fn activation_needs_a_variant() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
+    unguard(conn).await;
     let draft = draft(conn, "partner/foo").await;
     assert_eq!(
         lifecycle::activate(conn, draft.id).await,
@@ -117,6 +119,7 @@ async fn activation_needs_a_variant() {
 async fn activation_needs_a_current_version_of_every_variant() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
+    unguard(conn).await;
     let ready = ready(conn, "partner/foo").await;
     let name = label("late");
     let late =
@@ -314,6 +317,7 @@ async fn an_active_experiment_can_not_be_archived_nor_an_archived_one_activated(
 async fn only_a_draft_is_deleted_with_all_it_has() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
+    unguard(conn).await;
     let doomed = ready(conn, "partner/foo").await.experiment;
     assert_eq!(counts(conn).await, [1, 2, 2, 0, 0]);
     lifecycle::delete(conn, doomed.id).await.unwrap();

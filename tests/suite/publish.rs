@@ -225,6 +225,7 @@ async fn of_versions_effective_at_one_instant_the_highest_id_is_current() {
 async fn a_version_is_never_backdated() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
+    unguard(conn).await;
     let ready = ready(conn, "partner/foo").await;
     let at = after(ready.control_version.effective_at, 0);
     let upstream = upstream("past");
@@ -242,6 +243,7 @@ async fn a_version_is_never_backdated() {
 async fn versions_are_added_until_the_experiment_is_completed() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
+    unguard(conn).await;
     let active = active(conn, "partner/foo").await;
     let (id, variant) = (active.experiment.id, active.control.id);
     let upstream = upstream("rc2");

@@ -2,7 +2,7 @@
 
 use crate::support::TestDatabase;
 use crate::support::fixtures::{
-    active, counts, draft, label, public_model_id, raw, ready, until_blocked, weight,
+    active, counts, draft, label, public_model_id, raw, ready, unguard, until_blocked, weight,
 };
 use model_experiments::Error;
 use model_experiments::operations::{lifecycle, structure};
@@ -93,6 +93,7 @@ async fn details_change_each_by_itself() {
 async fn only_a_draft_takes_another_public_model_id() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
+    unguard(conn).await;
     let id = active(conn, "partner/foo").await.experiment.id;
     let moved =
         ExperimentChanges::new().public_model_id(public_model_id("partner/bar")).name("Bar");
@@ -153,6 +154,7 @@ async fn a_label_is_unique_within_its_experiment() {
 async fn structure_is_fixed_once_an_experiment_has_left_draft() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
+    unguard(conn).await;
     let active = active(conn, "partner/foo").await;
     let (id, variant) = (active.experiment.id, active.control.id);
     for status in [Status::Active, Status::Paused, Status::Completed] {
@@ -201,6 +203,7 @@ async fn an_unknown_experiment_or_variant_is_not_found() {
 async fn structure_waits_for_who_changes_the_experiment_and_sees_what_became_of_it() {
     let db = TestDatabase::new().await;
     let (conn, other) = (&mut db.connect().await, &mut db.connect().await);
+    unguard(conn).await;
     let watcher = &mut db.connect().await;
     let (name, moved) =
         (label("new"), ExperimentChanges::new().public_model_id(public_model_id("partner/bar")));
@@ -231,6 +234,7 @@ async fn activation_and_structure_never_change_at_once() {
     let db = TestDatabase::new().await;
     let pool = db.pool(2);
     let conn = &mut db.connect().await;
+    unguard(conn).await;
     for round in 0..20 {
         let ready = ready(conn, &format!("partner/{round}")).await;
         let (id, variant) = (ready.experiment.id, ready.control.id);

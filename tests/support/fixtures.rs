@@ -105,7 +105,8 @@ pub async fn raw(conn: &mut AsyncPgConnection, sql: &str) -> diesel::QueryResult
     conn.batch_execute(sql).await
 }
 
-/// Takes the guards away, for rows of a writer that there were before them.
+/// Takes the guards away: for rows of a writer that there was before them, and for what an operation refuses by itself,
+/// where a guard would say the same.
 pub async fn unguard(conn: &mut AsyncPgConnection) {
     raw(
         conn,
