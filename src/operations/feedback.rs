@@ -57,7 +57,7 @@ fn by_client_request_ids(ids: &[&str]) -> impl Returns<ServedBy> {
 ///
 /// # Errors
 ///
-/// [`Error::Invalid`](crate::Error::Invalid) when an id contains a NUL character.
+/// [`Error::Invalid`](crate::Error::Invalid) when an id contains a NUL character or exceeds 65,536 bytes.
 pub async fn served_by(
     conn: &mut AsyncPgConnection,
     client_request_ids: &[&str],

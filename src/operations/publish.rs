@@ -47,7 +47,7 @@ impl<'a> NewVersion<'a> {
 /// - [`Error::KeyMissing`] when it is the first to be effective and has no key;
 /// - [`Error::InstantTaken`] when another version was scheduled for this very microsecond;
 /// - [`Error::Completed`], [`Error::VariantNotFound`];
-/// - [`Error::Invalid`] when `created_by` contains a NUL character.
+/// - [`Error::Invalid`] when `created_by` contains a NUL character or exceeds 65,536 bytes.
 pub async fn now(
     conn: &mut AsyncPgConnection,
     variant: VariantId,
@@ -99,7 +99,7 @@ pub async fn at(
 /// - [`Error::NothingToRotate`] when no version is current;
 /// - [`Error::InstantTaken`] when another version was scheduled for this very microsecond;
 /// - [`Error::Completed`], [`Error::VariantNotFound`];
-/// - [`Error::Invalid`] when `created_by` contains a NUL character.
+/// - [`Error::Invalid`] when `created_by` contains a NUL character or exceeds 65,536 bytes.
 pub async fn rotate_key(
     conn: &mut AsyncPgConnection,
     variant: VariantId,

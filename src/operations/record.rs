@@ -39,7 +39,8 @@ fn recorded(id: UsageId) -> impl Returns<(Usage, Option<Request>)> {
 ///
 /// - [`Error::RecordedDifferently`] when the usage id was recorded with other content;
 /// - [`Error::VersionNotFound`] when there is no such version;
-/// - [`Error::Invalid`] when a text contains a NUL character, or an indexed one exceeds 2,048 bytes.
+/// - [`Error::Invalid`] when a text contains a NUL character or exceeds 65,536 bytes, or 2,048 where it is
+///   indexed.
 pub async fn usage_with_request(
     conn: &mut AsyncPgConnection,
     usage: &Usage,
@@ -69,7 +70,8 @@ pub async fn usage_with_request(
 /// - [`Error::UsageNotFound`] when there is no such usage;
 /// - [`Error::RecordedDifferently`] when it has a request with other content;
 /// - [`Error::VersionNotFound`] when there is no such version;
-/// - [`Error::Invalid`] when a text contains a NUL character, or an indexed one exceeds 2,048 bytes.
+/// - [`Error::Invalid`] when a text contains a NUL character or exceeds 65,536 bytes, or 2,048 where it is
+///   indexed.
 pub async fn attribute(
     conn: &mut AsyncPgConnection,
     usage: UsageId,

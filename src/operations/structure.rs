@@ -17,7 +17,7 @@ use crate::values::{ExperimentId, Label, Status, VariantId, Weight};
 /// # Errors
 ///
 /// - [`Error::NotDraft`] when the public model id of more than a draft is to change;
-/// - [`Error::Invalid`] when the name is empty or a text contains a NUL character;
+/// - [`Error::Invalid`] when the name is empty, or a text contains a NUL character or exceeds 65,536 bytes;
 /// - [`Error::ExperimentNotFound`].
 pub async fn update(
     conn: &mut AsyncPgConnection,

@@ -60,7 +60,8 @@ pub struct NewExperiment {
 }
 
 impl NewExperiment {
-    /// An experiment behind `public_model_id` that operators call `name`.
+    /// An experiment behind `public_model_id` that operators call `name`. It and the other texts are at most
+    /// 65,536 bytes long.
     pub fn new(public_model_id: PublicModelId, name: impl Into<String>) -> Self {
         Self { public_model_id, name: name.into(), description: None, created_by_user_id: None }
     }
@@ -108,14 +109,14 @@ impl ExperimentChanges {
         self
     }
 
-    /// Another name.
+    /// Another name, at most 65,536 bytes.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Another description, or none.
+    /// Another description, at most 65,536 bytes, or none.
     #[must_use]
     pub fn description(mut self, description: Option<String>) -> Self {
         self.description = Some(description);
@@ -301,7 +302,7 @@ fn deletion(id: ExperimentId) -> impl Returns<ExperimentId> {
 ///
 /// # Errors
 ///
-/// [`Error::Invalid`] when the name is empty or a text contains a NUL character.
+/// [`Error::Invalid`] when the name is empty, or a text contains a NUL character or exceeds 65,536 bytes.
 pub async fn insert(conn: &mut AsyncPgConnection, new: &NewExperiment) -> Result<Experiment> {
     new.check()?;
     insertion(new).one(conn).await

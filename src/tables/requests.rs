@@ -135,7 +135,7 @@ pub async fn find(conn: &mut AsyncPgConnection, id: UsageId) -> Result<Option<Re
 ///
 /// # Errors
 ///
-/// [`Error::Invalid`](crate::Error::Invalid) when the id contains a NUL character.
+/// [`Error::Invalid`](crate::Error::Invalid) when the id contains a NUL character or exceeds 65,536 bytes.
 pub async fn list_by_client_request_id(
     conn: &mut AsyncPgConnection,
     client_request_id: &str,

@@ -13,7 +13,8 @@ use crate::values::{InvalidValue, Timestamp, UsageId, indexable, storable};
 
 /// What one served request used and cost.
 ///
-/// A usage to record gets its id and instant once, with [`Usage::new`], and keeps them on a retry.
+/// A usage to record gets its id and instant once, with [`Usage::new`], and keeps them on a retry. Its
+/// texts are at most 65,536 bytes long, where they don't say less.
 ///
 /// ```
 /// use model_experiments::tables::usages::Usage;

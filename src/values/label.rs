@@ -23,16 +23,20 @@ impl Label {
     ///
     /// [`InvalidValue`] when it is empty, too long, or contains a NUL character.
     pub fn new(text: impl Into<String>) -> Result<Self, InvalidValue> {
-        const FIELD: &str = "label";
         let text = text.into();
+        Self::check(&text)?;
+        Ok(Self(text))
+    }
+
+    fn check(text: &str) -> Result<(), InvalidValue> {
+        const FIELD: &str = "label";
         if text.is_empty() {
             return Err(InvalidValue::new(FIELD, "must not be empty"));
         }
         if text.chars().nth(Self::MAX_CHARS).is_some() {
             return Err(InvalidValue::new(FIELD, "must be at most 64 characters long"));
         }
-        storable(FIELD, &text)?;
-        Ok(Self(text))
+        storable(FIELD, text)
     }
 
     /// The label as text.
@@ -51,7 +55,9 @@ impl FromStr for Label {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        Self::new(text)
+        // Before it is copied: it may be of any length.
+        Self::check(text)?;
+        Ok(Self(text.to_owned()))
     }
 }
 

@@ -23,8 +23,13 @@ impl PublicModelId {
     ///
     /// [`InvalidValue`] when it is empty, too long, or contains white space or a control character.
     pub fn new(text: impl Into<String>) -> Result<Self, InvalidValue> {
-        const FIELD: &str = "public model id";
         let text = text.into();
+        Self::check(&text)?;
+        Ok(Self(text))
+    }
+
+    fn check(text: &str) -> Result<(), InvalidValue> {
+        const FIELD: &str = "public model id";
         if text.is_empty() {
             return Err(InvalidValue::new(FIELD, "must not be empty"));
         }
@@ -37,7 +42,7 @@ impl PublicModelId {
                 "must not contain white space or control characters",
             ));
         }
-        Ok(Self(text))
+        Ok(())
     }
 
     /// Checks `text`, and that it begins with none of the prefixes that the host keeps for itself.
@@ -81,7 +86,9 @@ impl FromStr for PublicModelId {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        Self::new(text)
+        // Before it is copied: it may be of any length.
+        Self::check(text)?;
+        Ok(Self(text.to_owned()))
     }
 }
 

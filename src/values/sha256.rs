@@ -46,7 +46,7 @@ impl FromStr for Sha256Digest {
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let invalid = || InvalidValue::new("sha256", "must be 64 lower-case hexadecimal digits");
-        if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        if text.len() != 64 || text.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return Err(invalid());
         }
         let mut digest = [0; 32];

@@ -2,21 +2,48 @@
 
 use super::InvalidValue;
 
-/// Refuses text that PostgreSQL can't store: it has no NUL character.
-pub(crate) fn storable(field: &'static str, text: &str) -> Result<(), InvalidValue> {
-    if text.contains('\0') {
-        return Err(InvalidValue::new(field, "must not contain a NUL character"));
-    }
-    Ok(())
-}
+/// The longest text, in bytes. PostgreSQL would take up to a gigabyte, and beyond that end the connection after
+/// the text was copied and sent; no name, id or description is anywhere near this.
+pub(crate) const MAX_TEXT: usize = 65_536;
 
 /// The longest text in an index, in bytes: a page of an index has no room for much longer ones.
 const MAX_INDEXED: usize = 2_048;
 
+/// Refuses text that is too long, or that PostgreSQL can't store: it has no NUL character.
+pub(crate) fn storable(field: &str, text: &str) -> Result<(), InvalidValue> {
+    if text.len() > MAX_TEXT {
+        return Err(InvalidValue::new(field.to_owned(), "must be at most 65536 bytes long"));
+    }
+    if text.contains('\0') {
+        return Err(InvalidValue::new(field.to_owned(), "must not contain a NUL character"));
+    }
+    Ok(())
+}
+
 /// Refuses text that PostgreSQL can't store in an indexed column.
-pub(crate) fn indexable(field: &'static str, text: &str) -> Result<(), InvalidValue> {
+pub(crate) fn indexable(field: &str, text: &str) -> Result<(), InvalidValue> {
     if text.len() > MAX_INDEXED {
-        return Err(InvalidValue::new(field, "must be at most 2048 bytes long"));
+        return Err(InvalidValue::new(field.to_owned(), "must be at most 2048 bytes long"));
     }
     storable(field, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_counted_in_bytes_and_before_anything_else() {
+        type Check = fn(&str, &str) -> Result<(), InvalidValue>;
+        for (longest, check, expected) in [
+            (65_536, storable as Check, "it must be at most 65536 bytes long"),
+            (2_048, indexable, "it must be at most 2048 bytes long"),
+        ] {
+            assert_eq!(check("it", &"é".repeat(longest / 2)), Ok(()));
+            let longer = "é".repeat(longest / 2) + "\0";
+            assert_eq!(check("it", &longer).unwrap_err().to_string(), expected);
+            let error = check("it", &longer[2..]).unwrap_err();
+            assert_eq!(error.to_string(), "it must not contain a NUL character");
+        }
+    }
 }
