@@ -8,7 +8,11 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
 
+use super::text::MAX_TEXT;
 use super::{EncryptedApiKey, InvalidValue};
+
+/// The longest API key, in bytes: one whose ciphertext is stored as the longest text.
+const MAX_API_KEY: usize = MAX_TEXT / 4 * 3;
 
 /// Encrypts API keys with AES-256-GCM under a primary key, and decrypts what was encrypted under it or a
 /// previous one.
@@ -42,8 +46,8 @@ pub enum CipherError {
     /// The system gave no random nonce.
     #[error("the system's random number generator failed")]
     NoRandomness,
-    /// The API key is too long for AES-GCM.
-    #[error("the API key is too long to encrypt")]
+    /// The API key to encrypt is longer than 49,152 bytes.
+    #[error("an API key must be at most 49152 bytes long")]
     TooLong,
     /// Neither the primary key nor a previous one decrypts it: it was encrypted under another
     /// key, or was altered.
@@ -87,6 +91,9 @@ impl ApiKeyCipher {
         if plaintext.is_empty() {
             return Err(CipherError::EmptyApiKey);
         }
+        if plaintext.len() > MAX_API_KEY {
+            return Err(CipherError::TooLong);
+        }
         let nonce = Nonce::<Aes256Gcm>::try_generate().map_err(|_| CipherError::NoRandomness)?;
         let mut buffer = Zeroizing::new(plaintext.to_vec());
         let tag = self
@@ -121,8 +128,12 @@ fn decrypt_with(key: &Aes256Gcm, api_key: &EncryptedApiKey) -> Option<Zeroizing<
 
 fn master_key(base64: &SecretString) -> Result<Aes256Gcm, InvalidValue> {
     let invalid = || InvalidValue::new("master key", "must be the base64 of 32 bytes");
-    let bytes = Zeroizing::new(STANDARD.decode(base64.expose_secret()).map_err(|_| invalid())?);
-    let key: &Key<Aes256Gcm> = bytes.as_slice().try_into().map_err(|_| invalid())?;
+    // One byte more than fits, so that nothing longer passes for it.
+    let mut bytes = Zeroizing::new([0; 33]);
+    let length = STANDARD
+        .decode_slice(base64.expose_secret(), bytes.as_mut_slice())
+        .map_err(|_| invalid())?;
+    let key: &Key<Aes256Gcm> = bytes[..length].try_into().map_err(|_| invalid())?;
     Ok(Aes256Gcm::new(key))
 }
 
@@ -190,6 +201,18 @@ mod tests {
         for altered in altered {
             assert_eq!(cipher(MASTER).decrypt(&altered).unwrap_err(), CipherError::WrongKey);
         }
+    }
+
+    #[test]
+    fn the_longest_key_is_read_back_and_a_longer_one_is_refused() {
+        let longest = SecretString::from("x".repeat(49_152));
+        let json = cipher(MASTER).encrypt(&longest).unwrap().to_json();
+        let stored = EncryptedApiKey::from_json(json).unwrap();
+        let decrypted = cipher(MASTER).decrypt(&stored).unwrap();
+        assert_eq!(decrypted.expose_secret(), longest.expose_secret());
+        let longer = SecretString::from("x".repeat(49_153));
+        let error = cipher(MASTER).encrypt(&longer).unwrap_err();
+        assert_eq!(error.to_string(), "an API key must be at most 49152 bytes long");
     }
 
     #[test]

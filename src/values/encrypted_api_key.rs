@@ -9,13 +9,15 @@ use diesel::sql_types::Jsonb;
 use serde_json::{Value, json};
 use std::fmt;
 
-use super::InvalidValue;
+use super::nesting::dismantle;
+use super::{InvalidValue, storable};
 
 /// An upstream's API key under AES-256-GCM.
 ///
 /// Made by [`ApiKeyCipher::encrypt`](super::ApiKeyCipher::encrypt), or read from the JSON that it is
 /// stored as: exactly `{"iv", "data", "authTag"}`, the standard, padded base64 of a 12-byte nonce, the
-/// ciphertext and the 16-byte tag. Node's `crypto` reads and writes the same.
+/// ciphertext and the 16-byte tag, each text at most 65,536 bytes long. Node's `crypto` reads and writes the
+/// same.
 ///
 /// It is neither shown by `Debug` nor serialisable by serde, and Diesel loads it into no row: routing alone
 /// reads its column.
@@ -34,6 +36,13 @@ impl EncryptedApiKey {
     ///
     /// [`InvalidValue`] when it isn't exactly the three fields, or one isn't base64 of the right length.
     pub fn from_json(json: Value) -> Result<Self, InvalidValue> {
+        let read = Self::read(&json);
+        // What stands there in place of a key may be nested to any depth.
+        dismantle(json);
+        read
+    }
+
+    fn read(json: &Value) -> Result<Self, InvalidValue> {
         let fields = json.as_object().filter(|fields| fields.len() == 3).ok_or_else(|| {
             InvalidValue::new(
                 "encrypted API key",
@@ -41,11 +50,10 @@ impl EncryptedApiKey {
             )
         })?;
         let bytes = |name: &'static str| {
-            fields
-                .get(name)
-                .and_then(Value::as_str)
-                .and_then(|text| STANDARD.decode(text).ok())
-                .ok_or_else(|| InvalidValue::new(name, "must be standard, padded base64"))
+            let not_base64 = || InvalidValue::new(name, "must be standard, padded base64");
+            let text = fields.get(name).and_then(Value::as_str).ok_or_else(not_base64)?;
+            storable(name, text)?;
+            STANDARD.decode(text).map_err(|_| not_base64())
         };
         let ciphertext = bytes("data")?;
         if ciphertext.is_empty() {
@@ -95,6 +103,7 @@ impl ToSql<Jsonb, Pg> for EncryptedApiKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::values::nesting::tests::deep;
 
     fn refused(json: Value) -> String {
         EncryptedApiKey::from_json(json).unwrap_err().to_string()
@@ -143,6 +152,24 @@ mod tests {
                 "data must be standard, padded base64"
             );
         }
+    }
+
+    #[test]
+    fn texts_are_bounded_before_they_are_decoded() {
+        let (iv, tag) = ("AQEBAQEBAQEBAQEB", "AwMDAwMDAwMDAwMDAwMDAw==");
+        let with = |data: String| json!({"iv": iv, "data": data, "authTag": tag});
+        assert!(EncryptedApiKey::from_json(with("A".repeat(65_536))).is_ok());
+        let error = refused(with("A".repeat(65_540)));
+        assert_eq!(error, "data must be at most 65536 bytes long");
+    }
+
+    #[test]
+    fn no_depth_exhausts_the_stack() {
+        let exactly = "encrypted API key must be an object of exactly iv, data and authTag";
+        assert_eq!(refused(deep()), exactly);
+        let mut json = json!({"iv": "AQEBAQEBAQEBAQEB", "data": "AgIC"});
+        json["authTag"] = deep();
+        assert_eq!(refused(json), "authTag must be standard, padded base64");
     }
 
     #[test]

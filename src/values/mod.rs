@@ -10,6 +10,7 @@ mod encrypted_api_key;
 mod ids;
 mod invalid;
 mod label;
+mod nesting;
 mod prompt_capture;
 mod prompt_refs;
 mod public_model_id;

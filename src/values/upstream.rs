@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 use std::io::Write;
 use url::Url;
 
-use super::InvalidValue;
+use super::nesting::dismantle;
+use super::{InvalidValue, storable};
 
 /// Where and how a checkpoint is called: the immutable content of a variant version.
 ///
@@ -102,12 +103,19 @@ impl Upstream {
     /// The deepest nesting of `extra_body`, in levels.
     pub const MAX_DEPTH: usize = 64;
 
+    /// The longest upstream, in bytes: those of its names and texts, and one for each value.
+    pub const MAX_BYTES: usize = 1 << 20;
+
     /// Reads the JSON that an upstream is stored as.
     ///
     /// # Errors
     ///
     /// [`InvalidValue`] names the first field that breaks a rule, as a path.
     pub fn from_json(json: Value) -> Result<Self, InvalidValue> {
+        if let Err(error) = bounded(&json) {
+            dismantle(json);
+            return Err(error);
+        }
         let mut fields = Fields::of("upstream", json)?;
         let upstream = Self {
             internal_id: fields.text("internal_id")?,
@@ -131,7 +139,8 @@ impl Upstream {
                 Ok(OpenclawSettings { api_adapter })
             })?,
             extra_body: fields.optional("extra_body", |path, value| {
-                inspect(path, &value)?;
+                inspect(&value)
+                    .map_err(|(below, reason)| refused(&format!("{path}{below}"), reason))?;
                 object(path, value)
             })?,
             remove_from_body: fields.optional("remove_from_body", texts)?,
@@ -291,6 +300,9 @@ impl Fields {
     }
 }
 
+const NO_OBJECT: &str = "must be an object";
+const NUL: &str = "must not contain a NUL character";
+
 fn refused(path: &str, reason: &'static str) -> InvalidValue {
     InvalidValue::new(path.to_owned(), reason)
 }
@@ -298,16 +310,16 @@ fn refused(path: &str, reason: &'static str) -> InvalidValue {
 fn object(path: &str, value: Value) -> Result<Map<String, Value>, InvalidValue> {
     match value {
         Value::Object(fields) => Ok(fields),
-        _ => Err(refused(path, "must be an object")),
+        _ => Err(refused(path, NO_OBJECT)),
     }
 }
 
 fn text(path: &str, value: Value) -> Result<String, InvalidValue> {
     match value {
-        Value::String(text) if text.contains('\0') => {
-            Err(refused(path, "must not contain a NUL character"))
+        Value::String(text) => {
+            storable(path, &text)?;
+            Ok(text)
         }
-        Value::String(text) => Ok(text),
         _ => Err(refused(path, "must be a text")),
     }
 }
@@ -323,44 +335,60 @@ fn boolean(path: &str, value: Value) -> Result<bool, InvalidValue> {
     value.as_bool().ok_or_else(|| refused(path, "must be true or false"))
 }
 
-/// Refuses credentials, and what `jsonb` can't hold, anywhere in `body`. Not recursive, so that no depth
-/// of nesting exhausts the stack.
-fn inspect(path: &str, body: &Value) -> Result<(), InvalidValue> {
-    let mut open = vec![(path.to_owned(), 0, body)];
-    while let Some((path, depth, value)) = open.pop() {
-        if depth > Upstream::MAX_DEPTH {
+/// Refuses JSON that is too long or too deep. It neither recurses nor copies, so that no length or depth
+/// exhausts anything.
+fn bounded(json: &Value) -> Result<(), InvalidValue> {
+    let names =
+        |fields: &Map<String, Value>| fields.keys().map(|name| name.len() + 1).sum::<usize>();
+    let fields = json.as_object().ok_or_else(|| refused("upstream", NO_OBJECT))?;
+    let mut bytes = names(fields);
+    let mut open: Vec<_> = fields.iter().map(|(name, value)| (name, 1, value)).collect();
+    while let Some((field, level, value)) = open.pop() {
+        bytes += match value {
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.len(),
+            Value::Object(fields) => names(fields),
+            _ => 0,
+        };
+        // Before the field is named, or what is inside is listed.
+        if bytes > Upstream::MAX_BYTES {
+            return Err(refused("upstream", "must be at most 1 MiB long"));
+        }
+        if level > Upstream::MAX_DEPTH && (value.is_array() || value.is_object()) {
+            let path = format!("upstream.{field}");
             return Err(refused(&path, "must be nested at most 64 levels deep"));
         }
         match value {
+            Value::Array(items) => open.extend(items.iter().map(|item| (field, level + 1, item))),
             Value::Object(fields) => {
-                for (name, value) in fields {
-                    let path = format!("{path}.{name}");
-                    if looks_like_credential(name) {
-                        return Err(refused(
-                            &path,
-                            "looks like a credential; publish it as the version's key",
-                        ));
-                    }
-                    if name.contains('\0') {
-                        return Err(refused(&path, "must not contain a NUL character"));
-                    }
-                    open.push((path, depth + 1, value));
-                }
-            }
-            Value::Array(items) => {
-                open.extend(
-                    (0_usize..)
-                        .zip(items)
-                        .map(|(at, item)| (format!("{path}[{at}]"), depth + 1, item)),
-                );
-            }
-            Value::String(text) if text.contains('\0') => {
-                return Err(refused(&path, "must not contain a NUL character"));
+                open.extend(fields.values().map(|value| (field, level + 1, value)));
             }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Refuses credentials, and what `jsonb` can't hold, anywhere in `body`, which is bounded. The path in the
+/// error is the one below `body`, and is put together only then.
+fn inspect(body: &Value) -> Result<(), (String, &'static str)> {
+    match body {
+        Value::Object(fields) => fields.iter().try_for_each(|(name, value)| {
+            let inspected = if looks_like_credential(name) {
+                Err((String::new(), "looks like a credential; publish it as the version's key"))
+            } else if name.contains('\0') {
+                Err((String::new(), NUL))
+            } else {
+                inspect(value)
+            };
+            inspected.map_err(|(path, reason)| (format!(".{name}{path}"), reason))
+        }),
+        Value::Array(items) => items.iter().enumerate().try_for_each(|(at, item)| {
+            inspect(item).map_err(|(path, reason)| (format!("[{at}]{path}"), reason))
+        }),
+        Value::String(text) if text.contains('\0') => Err((String::new(), NUL)),
+        _ => Ok(()),
+    }
 }
 
 fn looks_like_credential(name: &str) -> bool {
@@ -375,6 +403,7 @@ fn looks_like_credential(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::values::nesting::tests::deep;
     use serde_json::json;
 
     fn minimal() -> Value {
@@ -556,7 +585,39 @@ mod tests {
     fn nesting_is_bounded() {
         let nested = |levels: usize| (1..levels).fold(json!({}), |inner, _| json!({"a": inner}));
         assert!(Upstream::from_json(with("extra_body", nested(Upstream::MAX_DEPTH))).is_ok());
-        let error = refusal(with("extra_body", nested(Upstream::MAX_DEPTH + 2)));
-        assert!(error.ends_with("must be nested at most 64 levels deep"));
+        let error = refusal(with("extra_body", nested(Upstream::MAX_DEPTH + 1)));
+        assert_eq!(error, "upstream.extra_body must be nested at most 64 levels deep");
+    }
+
+    #[test]
+    fn no_depth_exhausts_the_stack() {
+        for field in ["internal_id", "extra_body", "remove_from_body", "surprise"] {
+            let mut json = minimal();
+            json[field] = deep();
+            let expected = format!("upstream.{field} must be nested at most 64 levels deep");
+            assert_eq!(refusal(json), expected);
+        }
+        assert_eq!(refusal(deep()), "upstream.a must be nested at most 64 levels deep");
+        assert_eq!(refusal(Value::Array(vec![deep()])), "upstream must be an object");
+    }
+
+    #[test]
+    fn length_is_bounded() {
+        // What the names and values beside the text count.
+        let text = |bytes: usize| json!({"a": "é".repeat(bytes / 2) + &"x".repeat(bytes % 2)});
+        let most = Upstream::MAX_BYTES - 67;
+        assert!(Upstream::from_json(with("extra_body", text(most))).is_ok());
+        for longer in
+            [text(most + 1), json!(vec![0; most + 4]), json!({"x".repeat(most + 1): 0, "": 0})]
+        {
+            let error = refusal(with("extra_body", longer));
+            assert_eq!(error, "upstream must be at most 1 MiB long");
+        }
+        for field in ["internal_id", "base_url"] {
+            let url = |bytes: usize| format!("https://partner.example/{:0<1$}", "", bytes - 24);
+            assert!(Upstream::from_json(with(field, json!(url(65_536)))).is_ok());
+            let expected = format!("upstream.{field} must be at most 65536 bytes long");
+            assert_eq!(refusal(with(field, json!(url(65_537)))), expected);
+        }
     }
 }
