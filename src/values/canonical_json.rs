@@ -7,79 +7,98 @@
 //! `preserve_order` it keeps the keys as they came, with `arbitrary_precision` the digits.
 
 use serde_json::{Number, Value};
+use std::{slice, vec};
 
-/// Writes JSON into a string that stops growing a little past `cap` bytes.
-pub(super) struct CanonicalJson {
+/// `value` as canonical JSON, without the item `omitted` of an array: all of it when that is at most `cap`
+/// bytes, else the beginning, of at least `cap` bytes and little more.
+pub(super) fn canonical_json(value: &Value, omitted: Option<&Value>, cap: usize) -> String {
+    let mut json = CanonicalJson { text: String::new(), open: Vec::new(), cap };
+    json.write(value, omitted);
+    json.text
+}
+
+struct CanonicalJson<'v> {
     text: String,
+    open: Vec<Open<'v>>,
     cap: usize,
 }
 
-impl CanonicalJson {
-    pub(super) fn new(cap: usize) -> Self {
-        Self { text: String::new(), cap }
+/// An array or object that is being written.
+struct Open<'v> {
+    left: Left<'v>,
+    is_empty: bool,
+}
+
+/// What of it is left to write.
+enum Left<'v> {
+    Items(slice::Iter<'v, Value>),
+    Fields(vec::IntoIter<(&'v String, &'v Value)>),
+}
+
+impl<'v> Open<'v> {
+    fn next(&mut self) -> Option<(Option<&'v str>, &'v Value)> {
+        match &mut self.left {
+            Left::Items(items) => items.next().map(|value| (None, value)),
+            Left::Fields(fields) => fields.next().map(|(name, value)| (Some(name.as_str()), value)),
+        }
     }
 
-    /// What was written: all of it when it is at most `cap` bytes, else at least `cap` bytes of it.
-    pub(super) fn into_text(self) -> String {
-        self.text
+    fn end(&self) -> char {
+        match self.left {
+            Left::Items(_) => ']',
+            Left::Fields(_) => '}',
+        }
     }
+}
 
+impl<'v> CanonicalJson<'v> {
     fn is_full(&self) -> bool {
         self.text.len() > self.cap
     }
 
-    /// Writes `value` after what was written before.
-    pub(super) fn value(&mut self, value: &Value) {
-        match value {
-            _ if self.is_full() => {}
-            Value::Null => self.text.push_str("null"),
-            Value::Bool(true) => self.text.push_str("true"),
-            Value::Bool(false) => self.text.push_str("false"),
-            Value::Number(number) => self.number(number),
-            Value::String(string) => self.string(string),
-            Value::Array(items) => self.array(items),
+    /// Not recursive, so that no depth of nesting exhausts the stack.
+    fn write(&mut self, value: &'v Value, omitted: Option<&Value>) {
+        self.begin(value);
+        while !self.is_full()
+            && let Some(innermost) = self.open.last_mut()
+        {
+            let Some((name, value)) = innermost.next() else {
+                self.text.push(innermost.end());
+                self.open.pop();
+                continue;
+            };
+            if omitted.is_some_and(|omitted| std::ptr::eq(omitted, value)) {
+                continue;
+            }
+            if !innermost.is_empty {
+                self.text.push(',');
+            }
+            innermost.is_empty = false;
+            if let Some(name) = name {
+                self.string(name);
+                self.text.push(':');
+            }
+            self.begin(value);
+        }
+    }
+
+    /// Writes all of `value`, or where it begins.
+    fn begin(&mut self, value: &'v Value) {
+        let (start, left) = match value {
+            Value::Null => return self.text.push_str("null"),
+            Value::Bool(true) => return self.text.push_str("true"),
+            Value::Bool(false) => return self.text.push_str("false"),
+            Value::Number(number) => return self.number(number),
+            Value::String(string) => return self.string(string),
+            Value::Array(items) => ('[', Left::Items(items.iter())),
             Value::Object(fields) => {
-                self.object(fields.iter(), |json, _, value| json.value(value));
+                let mut fields: Vec<_> = fields.iter().collect();
+                fields.sort_unstable_by_key(|(name, _)| *name);
+                ('{', Left::Fields(fields.into_iter()))
             }
-        }
-    }
-
-    /// Writes the items as an array.
-    pub(super) fn array<'v>(&mut self, items: impl IntoIterator<Item = &'v Value>) {
-        self.text.push('[');
-        for (index, item) in items.into_iter().enumerate() {
-            if self.is_full() {
-                return;
-            }
-            if index > 0 {
-                self.text.push(',');
-            }
-            self.value(item);
-        }
-        self.text.push(']');
-    }
-
-    /// Writes the fields as an object, in the order of their keys; `write` writes a field's value.
-    pub(super) fn object<'v>(
-        &mut self,
-        fields: impl Iterator<Item = (&'v String, &'v Value)>,
-        mut write: impl FnMut(&mut Self, &str, &Value),
-    ) {
-        let mut fields: Vec<_> = fields.collect();
-        fields.sort_unstable_by_key(|(key, _)| *key);
-        self.text.push('{');
-        for (index, (key, value)) in fields.into_iter().enumerate() {
-            if self.is_full() {
-                return;
-            }
-            if index > 0 {
-                self.text.push(',');
-            }
-            self.string(key);
-            self.text.push(':');
-            write(self, key, value);
-        }
-        self.text.push('}');
+        };
+        self.text.push(start);
+        self.open.push(Open { left, is_empty: true });
     }
 
     fn number(&mut self, number: &Number) {
@@ -132,12 +151,11 @@ impl CanonicalJson {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::values::nesting::{dismantle, tests::deep};
     use serde_json::json;
 
     fn canonical(value: &Value) -> String {
-        let mut json = CanonicalJson::new(1 << 20);
-        json.value(value);
-        json.into_text()
+        canonical_json(value, None, 1 << 20)
     }
 
     fn canonical_text(text: &str) -> String {
@@ -194,10 +212,31 @@ mod tests {
     #[test]
     fn stops_soon_after_the_cap() {
         let long = json!({"a": "x".repeat(1000), "b": vec!["y".repeat(1000); 1000]});
-        let mut json = CanonicalJson::new(10);
-        json.value(&long);
-        let text = json.into_text();
+        let text = canonical_json(&long, None, 10);
         assert!(text.len() > 10 && text.len() < 40, "{text}");
         assert!(canonical(&long).starts_with(&text[..11]));
+    }
+
+    #[test]
+    fn leaves_out_one_item_wherever_it_stands() {
+        let value = json!({"a": [1, [2], 1], "b": [[2]]});
+        for (omitted, expected) in [
+            (&value["a"][0], r#"{"a":[[2],1],"b":[[2]]}"#),
+            (&value["a"][1], r#"{"a":[1,1],"b":[[2]]}"#),
+            (&value["a"][2], r#"{"a":[1,[2]],"b":[[2]]}"#),
+            (&value["b"][0], r#"{"a":[1,[2],1],"b":[]}"#),
+        ] {
+            assert_eq!(canonical_json(&value, Some(omitted), 1 << 20), expected);
+        }
+    }
+
+    #[test]
+    fn no_depth_exhausts_the_stack() {
+        let value = deep();
+        let text = canonical(&value);
+        assert!(text.starts_with(r#"{"a":[0,{"a":[0,"#) && text.ends_with("]}]}"), "{text:.40}");
+        assert_eq!(text.matches("[0,").count(), 50_000);
+        assert!(text.contains(r#"[0,"sk-secret"]"#));
+        dismantle(value);
     }
 }

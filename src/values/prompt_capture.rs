@@ -1,9 +1,9 @@
 //! What of a request's prompt is kept, and under which hash.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::{borrow::Cow, fmt};
 
-use super::canonical_json::CanonicalJson;
+use super::canonical_json::canonical_json;
 use super::{RequestBodyRef, Sha256Digest, SystemPromptRef};
 
 /// The most that is kept of each side, in bytes of UTF-8: 4 MiB.
@@ -52,16 +52,13 @@ pub struct CapturedText<'body> {
 impl<'body> PromptCapture<'body> {
     /// Captures `body`, the JSON that the client sent.
     pub fn of(body: &'body Value) -> Self {
-        let system = body.as_object().and_then(single_leading_system_message);
+        let system = single_leading_system_message(body);
         Self {
             system_prompt: system.map(|message| match message.get("content") {
                 Some(Value::String(text)) => CapturedText::of(Cow::Borrowed(text)),
-                other => CapturedText::of_json(|json| json.value(other.unwrap_or(&Value::Null))),
+                other => CapturedText::of_json(other.unwrap_or(&Value::Null), None),
             }),
-            request_body: CapturedText::of_json(|json| match (system, body) {
-                (Some(_), Value::Object(fields)) => without_first_message(json, fields),
-                _ => json.value(body),
-            }),
+            request_body: CapturedText::of_json(body, system),
         }
     }
 
@@ -109,10 +106,8 @@ impl<'body> CapturedText<'body> {
         Self { sha256: Sha256Digest::of(text.as_bytes()), text, is_truncated }
     }
 
-    fn of_json(write: impl FnOnce(&mut CanonicalJson)) -> Self {
-        let mut json = CanonicalJson::new(CAPTURE_CAP);
-        write(&mut json);
-        Self::of(Cow::Owned(json.into_text()))
+    fn of_json(value: &Value, omitted: Option<&Value>) -> Self {
+        Self::of(Cow::Owned(canonical_json(value, omitted, CAPTURE_CAP)))
     }
 
     /// The text to store, at most [`CAPTURE_CAP`] bytes.
@@ -141,17 +136,10 @@ impl fmt::Debug for CapturedText<'_> {
     }
 }
 
-fn single_leading_system_message(body: &Map<String, Value>) -> Option<&Map<String, Value>> {
+fn single_leading_system_message(body: &Value) -> Option<&Value> {
     let is_system = |message: &Value| message.get("role").is_some_and(|role| role == "system");
     let (first, rest) = body.get("messages")?.as_array()?.split_first()?;
-    (is_system(first) && !rest.iter().any(is_system)).then(|| first.as_object()).flatten()
-}
-
-fn without_first_message(json: &mut CanonicalJson, fields: &Map<String, Value>) {
-    json.object(fields.iter(), |json, key, value| match value {
-        Value::Array(messages) if key == "messages" => json.array(messages.iter().skip(1)),
-        value => json.value(value),
-    });
+    (is_system(first) && !rest.iter().any(is_system)).then_some(first)
 }
 
 #[cfg(test)]
