@@ -321,13 +321,13 @@ pub async fn find(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Opti
 ///
 /// # Errors
 ///
-/// Only what the database says.
+/// [`Error::Invalid`] when PostgreSQL has no such instant as the page's cursor.
 pub async fn list(
     conn: &mut AsyncPgConnection,
     filter: &ExperimentFilter,
     page: Page<ExperimentId>,
 ) -> Result<Vec<Experiment>> {
-    newest_first(filter, page).load(conn).await
+    newest_first(filter, page.stored()?).load(conn).await
 }
 
 /// The experiment that is active or paused on `public_model_id`.

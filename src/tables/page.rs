@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::values::{InvalidValue, stored};
+
 /// A position in a list that is ordered by an instant and, within it, by id.
 ///
 /// Pages that begin at a cursor neither repeat nor skip a row when rows are added meanwhile.
@@ -30,5 +32,11 @@ impl<Id> Page<Id> {
     /// The `limit` rows after `cursor`.
     pub fn after(cursor: Cursor<Id>, limit: u16) -> Self {
         Self { after: Some(cursor), limit }
+    }
+
+    /// The page with its cursor's instant as PostgreSQL keeps it.
+    pub(crate) fn stored(self) -> Result<Self, InvalidValue> {
+        let Some(Cursor { at, id }) = self.after else { return Ok(self) };
+        Ok(Self::after(Cursor { at: stored(at)?, id }, self.limit))
     }
 }

@@ -260,13 +260,13 @@ pub async fn list_current(
 ///
 /// # Errors
 ///
-/// Only what the database says.
+/// [`Error::Invalid`](crate::Error::Invalid) when PostgreSQL has no such instant as the page's cursor.
 pub async fn history(
     conn: &mut AsyncPgConnection,
     variant: VariantId,
     page: Page<VersionId>,
 ) -> Result<Vec<Version>> {
-    newest_first(variant, page).load(conn).await
+    newest_first(variant, page.stored()?).load(conn).await
 }
 
 /// Whether a version of a locked experiment's variant becomes effective at the very instant `at`.

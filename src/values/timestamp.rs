@@ -52,15 +52,17 @@ impl Timestamp {
 impl TryFrom<DateTime<Utc>> for Timestamp {
     type Error = InvalidValue;
 
-    /// Cuts `instant` to microseconds; refuses what lies before PostgreSQL's calendar, 4714 BC.
+    /// Cuts `instant` to microseconds; refuses what lies before PostgreSQL's calendar, 4714 BC, and a leap
+    /// second that is the last one of chrono's.
     fn try_from(instant: DateTime<Utc>) -> Result<Self, InvalidValue> {
         let first = Utc.with_ymd_and_hms(-4713, 11, 24, 0, 0, 0).single();
         if first.is_some_and(|first| instant < first) {
             return Err(InvalidValue::new("timestamp", "must not lie before 4714-11-24 BC"));
         }
         // A leap second becomes the one after it, as in PostgreSQL.
-        let microseconds = DateTime::from_timestamp_micros(instant.timestamp_micros());
-        Ok(Self(microseconds.unwrap_or(instant)))
+        DateTime::from_timestamp_micros(instant.timestamp_micros())
+            .map(Self)
+            .ok_or_else(|| InvalidValue::new("timestamp", "must lie before the year 262143"))
     }
 }
 
@@ -96,6 +98,7 @@ impl FromSql<Timestamptz, Pg> for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::TimeDelta;
 
     #[test]
     fn cuts_what_is_finer_than_a_microsecond() {
@@ -117,6 +120,17 @@ mod tests {
     fn refuses_what_postgresql_has_no_calendar_for() {
         let error = Timestamp::try_from(DateTime::<Utc>::MIN_UTC).unwrap_err();
         assert_eq!(error.to_string(), "timestamp must not lie before 4714-11-24 BC");
-        assert!(Timestamp::try_from(DateTime::<Utc>::MAX_UTC).is_ok());
+        let first = Utc.with_ymd_and_hms(-4713, 11, 24, 0, 0, 0).unwrap();
+        assert_eq!(Timestamp::try_from(first).unwrap().as_datetime(), &first);
+        assert!(Timestamp::try_from(first - TimeDelta::nanoseconds(1)).is_err());
+    }
+
+    #[test]
+    fn refuses_what_chrono_has_no_calendar_for() {
+        let last = DateTime::<Utc>::MAX_UTC;
+        assert!(Timestamp::try_from(last).is_ok());
+        let leap = last.date_naive().and_hms_nano_opt(23, 59, 59, 1_000_000_000).unwrap();
+        let error = Timestamp::try_from(leap.and_utc()).unwrap_err();
+        assert_eq!(error.to_string(), "timestamp must lie before the year 262143");
     }
 }
