@@ -4,6 +4,7 @@ mod tls;
 
 use diesel_async::AsyncPgConnection;
 use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::path::Path;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use self::tls::TlsMode;
 use crate::error::{Error, Result, Transient};
+use crate::values::{InvalidValue, indexable, storable};
 
 /// How long one attempt to connect to one host may take, unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,6 +43,12 @@ pub async fn connect(url: &str) -> Result<AsyncPgConnection> {
 impl ConnectOptions {
     /// Parses `url`, and reads the certificates to trust.
     pub(crate) fn parse(url: &str) -> Result<Self> {
+        storable("the connection URL", url).map_err(unusable)?;
+        if url.contains("%00") {
+            return Err(Error::Configuration(
+                "the connection URL must not contain a NUL character".to_owned(),
+            ));
+        }
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(Error::Configuration(
                 "the connection URL must begin with postgres:// or postgresql://".to_owned(),
@@ -56,10 +64,9 @@ impl ConnectOptions {
         let mut rest = Vec::new();
         for option in query.split('&').filter(|option| !option.is_empty()) {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
-            let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
-            match decoded(name).as_str() {
-                "sslmode" => mode = Some(decoded(value).parse()?),
-                "sslrootcert" => root_cert = Some(decoded(value)),
+            match decoded(name)?.as_str() {
+                "sslmode" => mode = Some(decoded(value)?.parse()?),
+                "sslrootcert" => root_cert = Some(decoded(value)?),
                 _ => rest.push(option),
             }
         }
@@ -99,9 +106,11 @@ impl ConnectOptions {
     }
 
     /// What the server shows the connection as.
-    pub(crate) fn application_name(mut self, name: &str) -> Self {
+    pub(crate) fn application_name(mut self, name: &str) -> Result<Self> {
+        // The server takes 10,000 bytes of options, and keeps 63 of this one.
+        indexable("application_name", name).map_err(unusable)?;
         self.config.application_name(name);
-        self
+        Ok(self)
     }
 
     /// How long one statement may take; zero for as long as it wants.
@@ -128,6 +137,18 @@ impl ConnectOptions {
             }
         })
     }
+}
+
+fn decoded(option: &str) -> Result<String> {
+    let text = percent_decode_str(option).decode_utf8().map(Cow::into_owned);
+    text.map_err(|_| {
+        Error::Configuration("the connection URL has an option that isn't UTF-8".to_owned())
+    })
+}
+
+/// No attempt to connect with it can succeed.
+fn unusable(invalid: InvalidValue) -> Error {
+    Error::Configuration(invalid.to_string())
 }
 
 /// Why the URL can't be parsed, without what may be part of a password.
@@ -188,6 +209,7 @@ mod tests {
         )
         .unwrap()
         .application_name("gateway")
+        .unwrap()
         .statement_timeout(Duration::from_secs(2));
         let config = options.config;
         assert_eq!(config.get_hosts(), [Host::Tcp("db.example".to_owned())]);
@@ -255,6 +277,52 @@ mod tests {
         assert!(options.config.get_options().unwrap().ends_with("-c statement_timeout=1"));
         let options = options.statement_timeout(Duration::ZERO);
         assert!(options.config.get_options().unwrap().ends_with("-c statement_timeout=0"));
+    }
+
+    #[test]
+    fn what_no_server_takes_is_refused_before_it_is_connected_to() {
+        const NUL: &str = "the connection URL must not contain a NUL character";
+        for nul in ["\0", "%00"] {
+            for url in
+                ["u:secretX@db.example/app", "X/app", "db.example/X", "db.example/?options=X"]
+            {
+                assert_eq!(refusal(&format!("postgres://{}", url.replace('X', nul))), NUL);
+            }
+        }
+        assert!(ConnectOptions::parse("postgres://u:a%2500@db.example/app").is_ok());
+
+        let long = |bytes: usize| format!("postgres://u:{:a>1$}@db.example/", "", bytes - 25);
+        assert!(ConnectOptions::parse(&long(65_536)).is_ok());
+        assert_eq!(refusal(&long(65_537)), "the connection URL must be at most 65536 bytes long");
+
+        let named = |name: &str| {
+            ConnectOptions::parse("postgres://db.example/")
+                .unwrap()
+                .application_name(name)
+                .map(drop)
+        };
+        let refused =
+            |reason: &str| Err(Error::Configuration(format!("application_name {reason}")));
+        assert_eq!(named("a\0"), refused("must not contain a NUL character"));
+        assert_eq!(named(&"a".repeat(2_048)), Ok(()));
+        assert_eq!(named(&"a".repeat(2_049)), refused("must be at most 2048 bytes long"));
+    }
+
+    #[test]
+    fn what_is_not_utf_8_is_refused_except_in_a_password() {
+        let url = "postgres://u:%ff@db.example/app";
+        let config = ConnectOptions::parse(url).unwrap().config;
+        assert_eq!(config.get_password(), Some(&b"\xff"[..]));
+        for url in ["%ff:secret@db.example/", "u:secret@db.example/%ff", "u:secret@%ff/"] {
+            let error = refusal(&format!("postgres://{url}"));
+            assert!(error.contains("can't be parsed") && !error.contains("secret"), "{error}");
+        }
+        for option in ["sslrootcert=/x%ff.pem", "sslmode=%ff", "%ff=1", "%FFsslmode=require"] {
+            let error = refusal(&format!("postgres://db.example/?{option}"));
+            assert_eq!(error, "the connection URL has an option that isn't UTF-8");
+        }
+        let error = refusal("postgres://db.example/?application_name=%ff");
+        assert!(error.contains("can't be parsed"), "{error}");
     }
 
     #[test]

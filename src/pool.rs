@@ -137,7 +137,8 @@ impl PoolBuilder {
         self
     }
 
-    /// What the server shows the connections as; what the URL says unless set, else this crate's name.
+    /// What the server shows the connections as, at most 2,048 bytes; what the URL says unless set, else this
+    /// crate's name.
     pub fn application_name(mut self, name: impl Into<String>) -> Self {
         self.application_name = Some(name.into());
         self
@@ -147,14 +148,14 @@ impl PoolBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::Configuration`] when the URL, a certificate or the size can't be used.
+    /// [`Error::Configuration`] when the URL, a certificate, the name or the size can't be used.
     pub fn build(self) -> Result<Pool> {
         if self.max_size == 0 {
             return Err(Error::Configuration("a pool needs at least one connection".to_owned()));
         }
         let mut options = ConnectOptions::parse(&self.url)?;
         if let Some(name) = &self.application_name {
-            options = options.application_name(name);
+            options = options.application_name(name)?;
         }
         if let Some(timeout) = self.statement_timeout {
             options = options.statement_timeout(timeout);
