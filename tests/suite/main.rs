@@ -4,6 +4,7 @@
 mod support;
 
 mod catalogue;
+mod bad_input;
 mod constraints;
 mod guards;
 mod lifecycle;

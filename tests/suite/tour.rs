@@ -81,7 +81,7 @@ async fn replays_a_trace_in_the_order_of_time() {
             second % 20
         ));
     }
-    let trace = TraceFile::new(&lines.join("\n"));
+    let trace = TraceFile::new(lines.join("\n"));
     let db = TestDatabase::new().await;
     let output = run_on(&db, &["--trace", trace.path_str()]).await;
     let stdout = succeeded(&output);
@@ -149,6 +149,13 @@ fn says_why_a_trace_or_a_database_can_not_be_had() {
     let reason = "No such file or directory (os error 2)";
     assert_eq!(failed(&output), format!("error: no-such-trace.csv: {reason}\n"));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+
+    for (bytes, line) in [(&b"\xff"[..], 1), (b"TIMESTAMP\n\n2023\xe9", 3)] {
+        let trace = TraceFile::new(bytes);
+        let output = tour(&["--trace", trace.path_str()]).output().unwrap();
+        let expected = format!("error: {}:{line}: is not UTF-8 text\n", trace.path_str());
+        assert_eq!(failed(&output), expected);
+    }
 
     let output = tour(&[]).env("DATABASE_URL", "mysql://localhost/x").output().unwrap();
     let stderr = failed(&output);
@@ -256,11 +263,11 @@ fn build() -> PathBuf {
 struct TraceFile(PathBuf);
 
 impl TraceFile {
-    fn new(text: &str) -> Self {
+    fn new(content: impl AsRef<[u8]>) -> Self {
         let directory =
             std::env::temp_dir().join(format!("model-experiments-trace-{}", Uuid::now_v7()));
         std::fs::create_dir(&directory).unwrap();
-        std::fs::write(directory.join("trace.csv"), text).unwrap();
+        std::fs::write(directory.join("trace.csv"), content).unwrap();
         Self(directory.join("trace.csv"))
     }
 
