@@ -2,6 +2,7 @@
 
 use chrono::NaiveDateTime;
 use csv::{ReaderBuilder, StringRecord, Trim};
+use std::fmt::Display;
 use std::num::IntErrorKind;
 use std::path::Path;
 
@@ -23,8 +24,13 @@ pub struct TraceRequest {
 pub fn read(path: &Path) -> Result<Vec<TraceRequest>> {
     let file = path.display();
     let bytes = std::fs::read(path).map_err(|error| format!("{file}: {error}"))?;
-    let text = str::from_utf8(&bytes).map_err(|error| {
-        format!("{file}:{}: is not UTF-8 text", line_at(&bytes, error.valid_up_to()))
+    parse(file, &bytes)
+}
+
+/// Reads the trace that `bytes` are, which errors call `file`.
+pub fn parse(file: impl Display, bytes: &[u8]) -> Result<Vec<TraceRequest>> {
+    let text = str::from_utf8(bytes).map_err(|error| {
+        format!("{file}:{}: is not UTF-8 text", line_at(bytes, error.valid_up_to()))
     })?;
     let mut reader =
         ReaderBuilder::new().flexible(true).trim(Trim::All).from_reader(text.as_bytes());
@@ -41,9 +47,9 @@ pub fn read(path: &Path) -> Result<Vec<TraceRequest>> {
     let mut requests = Vec::new();
     for record in reader.records() {
         let record = record.map_err(|error| format!("{file}: {error}"))?;
-        let request = parse(&record, &header, places).map_err(|reason| {
+        let request = request(&record, &header, places).map_err(|reason| {
             let start = record.position().map_or(0, csv::Position::byte);
-            format!("{file}:{}: {reason}", line_at(&bytes, usize::try_from(start).unwrap_or(0)))
+            format!("{file}:{}: {reason}", line_at(bytes, usize::try_from(start).unwrap_or(0)))
         })?;
         requests.push(request);
     }
@@ -58,7 +64,7 @@ pub fn read(path: &Path) -> Result<Vec<TraceRequest>> {
         .collect())
 }
 
-fn parse(
+fn request(
     record: &StringRecord,
     header: &StringRecord,
     [at, input, output]: [usize; 3],
