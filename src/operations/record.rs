@@ -78,16 +78,21 @@ pub async fn attribute(
     request: &NewRequest,
 ) -> Result<Outcome> {
     request.check()?;
-    let inserted = statement::request_of_usage(usage, request).first(conn).await;
-    if inserted.map_err(|error| name_version(error, request))?.is_some() {
-        return Ok(Outcome::Recorded);
-    }
-    let (_, attributed) = recorded(usage).first(conn).await?.ok_or(Error::UsageNotFound(usage))?;
-    let columns = attributed.map(|stored| request.differences(&stored)).unwrap_or_default();
-    if columns.is_empty() {
-        Ok(Outcome::AlreadyRecorded)
-    } else {
-        Err(Error::RecordedDifferently { usage, columns })
+    loop {
+        let inserted = statement::request_of_usage(usage, request).first(conn).await;
+        if inserted.map_err(|error| name_version(error, request))?.is_some() {
+            return Ok(Outcome::Recorded);
+        }
+        let (_, attributed) =
+            recorded(usage).first(conn).await?.ok_or(Error::UsageNotFound(usage))?;
+        // A usage that has no request came after the insertion had looked for it.
+        let Some(stored) = attributed else { continue };
+        let columns = request.differences(&stored);
+        return if columns.is_empty() {
+            Ok(Outcome::AlreadyRecorded)
+        } else {
+            Err(Error::RecordedDifferently { usage, columns })
+        };
     }
 }
 

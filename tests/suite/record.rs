@@ -1,7 +1,7 @@
 //! Recording usages with their requests: both or neither, once, and safe to repeat.
 
 use crate::support::TestDatabase;
-use crate::support::fixtures::{active, counts, number, raw, request, text};
+use crate::support::fixtures::{active, bill, counts, number, raw, request, text};
 use chrono::TimeZone;
 use diesel::connection::InstrumentationEvent;
 use diesel_async::AsyncConnection;
@@ -12,7 +12,7 @@ use model_experiments::values::{
     AllocationSubject, PromptCapture, RequestBodyRef, SystemPromptRef, Timestamp, UsageId,
     VersionId,
 };
-use model_experiments::{Error, values::Sha256Digest};
+use model_experiments::{Error, connection, values::Sha256Digest};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -253,6 +253,32 @@ async fn a_usage_that_was_billed_first_is_attributed_later() {
         Err(Error::VersionNotFound(version))
     );
     assert_eq!(counts(conn).await, [1, 2, 2, 1, 0]);
+}
+
+#[tokio::test]
+async fn a_usage_that_is_billed_while_it_is_looked_for_is_attributed() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let version = active(conn, "partner/foo").await.control_version.id;
+    let (usage, new) = (Usage::new("user-1"), request(version));
+    let (url, billed, queries) = (db.url(), usage.clone(), AtomicUsize::new(0));
+    // The first query has found no usage. Before the second one looks for it, somebody else bills it.
+    conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+        let is_query = matches!(event, InstrumentationEvent::StartQuery { .. });
+        if is_query && queries.fetch_add(1, Ordering::Relaxed) == 1 {
+            let (url, billed) = (url.clone(), billed.clone());
+            std::thread::spawn(move || bill_elsewhere(&url, &billed)).join().unwrap();
+        }
+    });
+    for expected in [Outcome::Recorded, Outcome::AlreadyRecorded] {
+        assert_eq!(record::attribute(conn, usage.id, &new).await, Ok(expected));
+    }
+    assert_eq!(counts(conn).await, [1, 2, 2, 1, 1]);
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn bill_elsewhere(url: &str, usage: &Usage) {
+    assert!(bill(&mut connection::connect(url).await.unwrap(), usage).await);
 }
 
 #[tokio::test]

@@ -4,8 +4,10 @@ use diesel::deserialize::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use model_experiments::operations::{lifecycle, publish, structure};
+use model_experiments::schema::microdollar_usage;
 use model_experiments::tables::experiments::{self, Experiment, NewExperiment};
 use model_experiments::tables::requests::NewRequest;
+use model_experiments::tables::usages::Usage;
 use model_experiments::tables::variants::Variant;
 use model_experiments::tables::versions::Version;
 use model_experiments::values::{
@@ -98,6 +100,13 @@ pub async fn active(conn: &mut AsyncPgConnection, model: &str) -> Ready {
 
 pub fn request(version: VersionId) -> NewRequest {
     NewRequest::new(version, AllocationSubject::User)
+}
+
+/// Inserts a usage as a host does that bills on its own; tells whether it is new.
+pub async fn bill(conn: &mut AsyncPgConnection, usage: &Usage) -> bool {
+    let insertion =
+        diesel::insert_into(microdollar_usage::table).values(usage).on_conflict_do_nothing();
+    insertion.execute(conn).await.unwrap() == 1
 }
 
 /// Runs statements behind the API's back.
