@@ -10,7 +10,7 @@ use serde_json::{Number, Value};
 use std::{slice, vec};
 
 /// `value` as canonical JSON, without the item `omitted` of an array: all of it when that is at most `cap`
-/// bytes, else the beginning, of at least `cap` bytes and little more.
+/// bytes, else a beginning of more than `cap` bytes, and little more.
 pub(super) fn canonical_json(value: &Value, omitted: Option<&Value>, cap: usize) -> String {
     let mut json = CanonicalJson { text: String::new(), open: Vec::new(), cap };
     json.write(value, omitted);
@@ -215,6 +215,25 @@ mod tests {
         let text = canonical_json(&long, None, 10);
         assert!(text.len() > 10 && text.len() < 40, "{text}");
         assert!(canonical(&long).starts_with(&text[..11]));
+    }
+
+    #[test]
+    fn exceeds_the_cap_exactly_when_the_whole_text_does() {
+        for value in [
+            json!({"a": [1, "b", [], {}], "c": {"d": null, "long key": "long text"}}),
+            json!("語\n🦀é\"語語"),
+        ] {
+            let whole = canonical(&value);
+            for cap in 0..=whole.len() {
+                let text = canonical_json(&value, None, cap);
+                if cap < whole.len() {
+                    assert!(text.len() > cap, "{cap}: {text}");
+                    assert_eq!(text.as_bytes()[..=cap], whole.as_bytes()[..=cap], "{cap}: {text}");
+                } else {
+                    assert_eq!(text, whole);
+                }
+            }
+        }
     }
 
     #[test]

@@ -3,8 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod catalogue;
 mod bad_input;
+mod catalogue;
 mod constraints;
 mod guards;
 mod lifecycle;
