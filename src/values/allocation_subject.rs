@@ -49,3 +49,20 @@ impl FromStr for AllocationSubject {
 }
 
 stored_as_text!(AllocationSubject);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_it_shows_in_the_order_of_precedence() {
+        for (subject, text) in AllocationSubject::ALL.into_iter().zip(["user", "machine", "ip"]) {
+            assert_eq!(subject.to_string(), text);
+            assert_eq!(text.parse(), Ok(subject));
+        }
+        assert_eq!(
+            "User".parse::<AllocationSubject>().unwrap_err().to_string(),
+            "allocation subject must be one of user, machine, ip"
+        );
+    }
+}

@@ -106,3 +106,28 @@ impl UsageId {
         Self(Uuid::now_v7())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "0193b5c0-7e2a-7c31-9f4e-2b6a1d8c5e90";
+
+    #[test]
+    fn are_shown_and_read_as_uuids() {
+        let id: VariantId = TEXT.to_uppercase().parse().unwrap();
+        assert_eq!(id.to_string(), TEXT);
+        assert_eq!(format!("{id:?}"), format!("VariantId({TEXT})"));
+        assert_eq!(serde_json::to_string(&id).unwrap(), format!("\"{TEXT}\""));
+        assert_eq!(serde_json::from_str::<VariantId>(&format!("\"{TEXT}\"")).unwrap(), id);
+        assert_eq!(VariantId::from(Uuid::from(id)), id);
+        assert_eq!("7".parse::<VariantId>().unwrap_err().to_string(), "variant id must be a UUID");
+    }
+
+    #[test]
+    fn a_later_usage_has_a_higher_id() {
+        let [first, second] = [UsageId::new(), UsageId::new()];
+        assert!(first < second);
+        assert_eq!(first.as_uuid().get_version_num(), 7);
+    }
+}

@@ -28,3 +28,15 @@ impl InvalidValue {
         &self.reason
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_the_field_and_then_the_rule() {
+        let invalid = InvalidValue::new("weight", "must be at least 1");
+        assert_eq!((invalid.field(), invalid.reason()), ("weight", "must be at least 1"));
+        assert_eq!(invalid.to_string(), "weight must be at least 1");
+    }
+}

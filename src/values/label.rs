@@ -80,4 +80,11 @@ mod tests {
             "label must not contain a NUL character"
         );
     }
+
+    #[test]
+    fn reads_what_it_shows() {
+        let label: Label = "control".parse().unwrap();
+        assert_eq!((label.as_str(), label.to_string().as_str()), ("control", "control"));
+        assert!("".parse::<Label>().is_err());
+    }
 }

@@ -153,13 +153,13 @@ mod tests {
 
     #[test]
     fn splits_off_a_single_leading_system_message() {
-        let body = json!({"n": 1, "messages": [message("system", "S"), message("user", "U")]});
+        let messages = json!([message("system", "S"), message("user", "U")]);
+        let body = json!({"n": 1, "messages": messages, "stop": ["a", "b"]});
         let capture = PromptCapture::of(&body);
         assert_eq!(capture.system_prompt().unwrap().text(), "S");
-        assert_eq!(
-            capture.request_body().text(),
-            r#"{"messages":[{"content":"U","role":"user"}],"n":1}"#
-        );
+        let rest = r#"{"messages":[{"content":"U","role":"user"}],"n":1,"stop":["a","b"]}"#;
+        assert_eq!(capture.request_body().text(), rest);
+        assert_eq!(capture.request_body_ref(), RequestBodyRef::Sha256(Sha256Digest::of(rest)));
         assert!(!capture.was_truncated());
     }
 

@@ -97,6 +97,7 @@ stored_as_text!(PublicModelId);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     fn reason(text: &str) -> String {
         PublicModelId::new(text).unwrap_err().to_string()
@@ -127,5 +128,13 @@ mod tests {
         assert!(PublicModelId::with_reserved_prefixes("partner/internal/x", &reserved).is_ok());
         let error = PublicModelId::with_reserved_prefixes("kilo-auto", &reserved).unwrap_err();
         assert_eq!(error.reason(), "must not begin with the reserved prefix kilo-");
+    }
+
+    #[test]
+    fn reads_what_it_shows_and_is_found_by_its_text() {
+        let id: PublicModelId = "partner/preview-foo".parse().unwrap();
+        assert_eq!(id.to_string(), "partner/preview-foo");
+        assert!("a b".parse::<PublicModelId>().is_err());
+        assert_eq!(HashSet::from([id.clone()]).get("partner/preview-foo"), Some(&id));
     }
 }

@@ -75,4 +75,12 @@ mod tests {
             assert!(text.parse::<Sha256Digest>().is_err(), "{text}");
         }
     }
+
+    #[test]
+    fn is_made_of_its_bytes() {
+        let digest = Sha256Digest::of("abc");
+        assert_eq!(digest.as_bytes()[..4], [0xba, 0x78, 0x16, 0xbf]);
+        assert_eq!(Sha256Digest::from(*digest.as_bytes()), digest);
+        assert_eq!(format!("{digest:?}"), format!("Sha256Digest({ABC})"));
+    }
 }

@@ -54,3 +54,22 @@ impl FromStr for Status {
 }
 
 stored_as_text!(Status);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_it_shows_in_the_order_of_life() {
+        for (status, text) in
+            Status::ALL.into_iter().zip(["draft", "active", "paused", "completed"])
+        {
+            assert_eq!(status.to_string(), text);
+            assert_eq!(text.parse(), Ok(status));
+        }
+        assert_eq!(
+            "Active".parse::<Status>().unwrap_err().to_string(),
+            "status must be one of draft, active, paused, completed"
+        );
+    }
+}

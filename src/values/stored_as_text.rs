@@ -37,3 +37,16 @@ macro_rules! stored_as_text {
 }
 
 pub(crate) use stored_as_text;
+
+#[cfg(test)]
+mod tests {
+    use crate::values::{Label, Status};
+
+    #[test]
+    fn is_serialised_as_what_is_shown_and_checked_when_read() {
+        assert_eq!(serde_json::to_string(&Status::Paused).unwrap(), "\"paused\"");
+        assert_eq!(serde_json::from_str::<Status>("\"paused\"").unwrap(), Status::Paused);
+        let error = serde_json::from_str::<Label>("\"\"").unwrap_err().to_string();
+        assert_eq!(error, "label must not be empty");
+    }
+}

@@ -133,4 +133,26 @@ mod tests {
         let error = Timestamp::try_from(leap.and_utc()).unwrap_err();
         assert_eq!(error.to_string(), "timestamp must lie before the year 262143");
     }
+
+    #[test]
+    fn postgresqls_calendar_begins_in_4714_bc() {
+        let first = Utc.with_ymd_and_hms(-4713, 11, 24, 0, 0, 0).unwrap();
+        assert_eq!(stored(first), Ok(first));
+        assert!(stored(first - TimeDelta::microseconds(1)).is_err());
+    }
+
+    #[test]
+    fn is_serialised_and_read_as_what_is_stored() {
+        let timestamp: Timestamp =
+            serde_json::from_str("\"2023-11-14T22:13:20.1234567Z\"").unwrap();
+        assert_eq!(timestamp.to_string(), "2023-11-14T22:13:20.123456Z");
+        assert_eq!(serde_json::to_string(&timestamp).unwrap(), "\"2023-11-14T22:13:20.123456Z\"");
+        assert_eq!(stored("2023-11-14T22:13:20.1234567Z".parse().unwrap()), Ok(timestamp.into()));
+    }
+
+    #[test]
+    fn now_has_no_more_than_microseconds() {
+        let now = Timestamp::now();
+        assert_eq!(Timestamp::try_from(DateTime::from(now)), Ok(now));
+    }
 }

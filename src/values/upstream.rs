@@ -441,6 +441,36 @@ mod tests {
     }
 
     #[test]
+    fn tells_each_field_that_it_read() {
+        let upstream = Upstream::from_json(json!({
+            "internal_id": "foo-rc1",
+            "base_url": "https://partner.example/v1",
+            "opencode_settings": {"ai_sdk_provider": "openai-compatible"},
+            "openclaw_settings": {"api_adapter": "anthropic-messages"},
+            "extra_body": {"temperature": 0.2},
+            "remove_from_body": ["user", "seed"],
+            "add_cache_breakpoints": true,
+            "inject_reasoning_into_content": true,
+        }))
+        .unwrap();
+        assert_eq!(upstream.internal_id(), "foo-rc1");
+        assert_eq!(upstream.base_url(), "https://partner.example/v1");
+        let provider = upstream.opencode_settings().unwrap().ai_sdk_provider;
+        assert_eq!(provider, AiSdkProvider::OpenaiCompatible);
+        let adapter = upstream.openclaw_settings().unwrap().api_adapter;
+        assert_eq!(adapter, ApiAdapter::AnthropicMessages);
+        assert_eq!(upstream.extra_body(), json!({"temperature": 0.2}).as_object());
+        assert_eq!(upstream.remove_from_body(), ["user", "seed"]);
+        assert!(upstream.add_cache_breakpoints() && upstream.inject_reasoning_into_content());
+
+        let upstream = Upstream::from_json(minimal()).unwrap();
+        assert_eq!((upstream.opencode_settings(), upstream.openclaw_settings()), (None, None));
+        assert_eq!(upstream.extra_body(), None);
+        assert!(upstream.remove_from_body().is_empty());
+        assert!(!upstream.add_cache_breakpoints() && !upstream.inject_reasoning_into_content());
+    }
+
+    #[test]
     fn reads_every_provider_and_adapter() {
         for provider in
             ["anthropic", "openai", "openai-compatible", "openrouter", "alibaba", "mistral"]
@@ -518,6 +548,8 @@ mod tests {
             " https://x.example",
             "https://x.example/a b",
             "https://x.exa\nmple",
+            "https://x.example/\u{7f}",
+            r"https://x.example\v1",
         ] {
             assert_eq!(
                 refusal(with("base_url", json!(url))),
@@ -583,10 +615,15 @@ mod tests {
 
     #[test]
     fn nesting_is_bounded() {
-        let nested = |levels: usize| (1..levels).fold(json!({}), |inner, _| json!({"a": inner}));
-        assert!(Upstream::from_json(with("extra_body", nested(Upstream::MAX_DEPTH))).is_ok());
-        let error = refusal(with("extra_body", nested(Upstream::MAX_DEPTH + 1)));
-        assert_eq!(error, "upstream.extra_body must be nested at most 64 levels deep");
+        for around in [|inner| json!({"a": inner}), |inner| json!([inner])] {
+            let nested = |levels: usize| {
+                let inner = (2..levels).fold(json!({}), |inner, _| around(inner));
+                with("extra_body", json!({"a": inner}))
+            };
+            assert!(Upstream::from_json(nested(Upstream::MAX_DEPTH)).is_ok());
+            let error = refusal(nested(Upstream::MAX_DEPTH + 1));
+            assert_eq!(error, "upstream.extra_body must be nested at most 64 levels deep");
+        }
     }
 
     #[test]

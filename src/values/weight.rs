@@ -93,4 +93,14 @@ mod tests {
             assert_eq!(Weight::new(weight).unwrap_err().to_string(), "weight must be at least 1");
         }
     }
+
+    #[test]
+    fn is_shown_and_serialised_as_its_number() {
+        let weight = Weight::new(7).unwrap();
+        assert_eq!(weight.to_string(), "7");
+        assert_eq!(serde_json::to_string(&weight).unwrap(), "7");
+        assert_eq!(serde_json::from_str::<Weight>("7").unwrap(), weight);
+        let error = serde_json::from_str::<Weight>("0").unwrap_err().to_string();
+        assert_eq!(error, "weight must be at least 1");
+    }
 }
