@@ -3,7 +3,7 @@
 
 use crate::support::TestDatabase;
 use crate::support::fixtures::{
-    Ready, active, counts, key, public_model_id, raw, request, upstream,
+    Ready, active, counts, key, public_model_id, raw, request, unguard, upstream,
 };
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use diesel::connection::InstrumentationEvent;
@@ -291,6 +291,7 @@ async fn an_instant_that_chrono_does_not_know_is_unreadable() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let foo = active(conn, "partner/foo").await;
+    unguard(conn).await;
     for instant in
         ["-infinity", "infinity", "294276-12-31 23:59:59.999999+00", "262143-01-01 00:00:00+00"]
     {
@@ -361,6 +362,7 @@ async fn json_that_is_nested_deeper_than_can_be_read_is_an_error() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let foo = active(conn, "partner/foo").await;
+    unguard(conn).await;
     let set = format!(
         "UPDATE model_experiment_variant_version
          SET upstream = jsonb_set(upstream, '{{extra_body}}', '{{\"a\": {}}}')",
