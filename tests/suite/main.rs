@@ -10,6 +10,7 @@ mod guards;
 mod lifecycle;
 mod listing;
 mod migrations;
+mod model;
 mod pool;
 mod publish;
 mod reading;

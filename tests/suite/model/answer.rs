@@ -1,0 +1,94 @@
+//! What an operation answers when it isn't refused.
+
+use model_experiments::operations::record::Outcome;
+use model_experiments::operations::routing::{Route, Unavailable};
+use model_experiments::tables::experiments::Experiment;
+use model_experiments::tables::usages::Usage;
+use model_experiments::tables::variants::Variant;
+use model_experiments::tables::versions::Version;
+use model_experiments::values::{
+    AllocationSubject, EncryptedApiKey, ExperimentId, Upstream, VariantId, VersionId,
+};
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    Experiment(Experiment),
+    Variant(Variant),
+    Version(Version),
+    Deleted,
+    Tie(Option<Version>),
+    Billed(bool),
+    Recorded(Outcome),
+    Replayed(Option<Outcome>),
+    Routed(Routed),
+    Current(Option<Version>),
+    CurrentOfAll(Slots),
+    Overview(Option<(Experiment, Slots)>),
+    History(Vec<Version>),
+    Experiments(Vec<Experiment>),
+    Usage(Option<(Usage, Option<Served>)>),
+}
+
+/// Variants, each with its current version.
+pub type Slots = Vec<(Variant, Option<Version>)>;
+
+/// The part of a request that operations vary.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Served {
+    pub version: VersionId,
+    pub subject: AllocationSubject,
+}
+
+/// A route that outlives what it was found in.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Routed {
+    Serve {
+        experiment: ExperimentId,
+        variant: VariantId,
+        served: Served,
+        upstream: Upstream,
+        key: EncryptedApiKey,
+    },
+    NotExperimented,
+    Paused,
+    Unavailable(Unavailable),
+}
+
+impl Answer {
+    /// Whether it is more than that there is nothing.
+    pub fn has_content(&self) -> bool {
+        match self {
+            Self::Tie(version) | Self::Current(version) => version.is_some(),
+            Self::Billed(is_new) => *is_new,
+            Self::Replayed(outcome) => outcome.is_some(),
+            Self::Routed(routed) => matches!(routed, Routed::Serve { .. }),
+            Self::CurrentOfAll(variants) => !variants.is_empty(),
+            Self::Overview(overview) => overview.is_some(),
+            Self::History(versions) => !versions.is_empty(),
+            Self::Experiments(experiments) => !experiments.is_empty(),
+            Self::Usage(usage) => usage.is_some(),
+            Self::Experiment(_)
+            | Self::Variant(_)
+            | Self::Version(_)
+            | Self::Deleted
+            | Self::Recorded(_) => true,
+        }
+    }
+}
+
+impl From<Route<'_>> for Routed {
+    fn from(route: Route<'_>) -> Self {
+        match route {
+            Route::Serve(served) => Self::Serve {
+                experiment: served.experiment,
+                variant: served.variant,
+                served: Served { version: served.version, subject: served.subject },
+                upstream: served.upstream().clone(),
+                key: served.key().clone(),
+            },
+            Route::NotExperimented => Self::NotExperimented,
+            Route::Paused => Self::Paused,
+            Route::Unavailable(reason) => Self::Unavailable(reason),
+        }
+    }
+}

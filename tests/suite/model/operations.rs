@@ -1,0 +1,186 @@
+//! What can be done, in a form that is short to read and to shrink, and how each may be refused.
+
+use model_experiments::Error;
+use model_experiments::values::{AllocationSubject, Status};
+use std::fmt::Debug;
+
+/// The number of an experiment, a variant or a version that never was.
+pub const NEVER: usize = 99;
+
+/// Something to do. Experiments, variants and versions are numbered in the order in which they came, deleted
+/// ones too; the first follows the last.
+#[derive(Debug, Clone, Copy)]
+pub enum Operation {
+    Create {
+        model: usize,
+        name: &'static str,
+    },
+    Update {
+        experiment: usize,
+        name: Option<&'static str>,
+        description: Option<Option<&'static str>>,
+        model: Option<usize>,
+    },
+    Activate(usize),
+    Pause(usize),
+    Complete(usize),
+    Delete(usize),
+    Archive(usize),
+    Unarchive(usize),
+
+    InsertVariant {
+        experiment: usize,
+        label: &'static str,
+        weight: i32,
+    },
+    DeleteVariant(usize),
+    SetWeight {
+        variant: usize,
+        weight: i32,
+    },
+    RenameVariant {
+        variant: usize,
+        label: &'static str,
+    },
+
+    PublishNow {
+        variant: usize,
+        upstream: &'static str,
+        key: Option<usize>,
+    },
+    PublishAt {
+        variant: usize,
+        upstream: &'static str,
+        key: Option<usize>,
+        at: Moment,
+    },
+    RotateKey {
+        variant: usize,
+        key: usize,
+    },
+    /// Another writer inserts a version that is effective at the instant of a scheduled one.
+    WriteTie(usize),
+
+    /// The host inserts a usage on its own.
+    Bill {
+        usage: usize,
+        cost: i64,
+    },
+    Record {
+        usage: usize,
+        cost: i64,
+        version: usize,
+        subject: AllocationSubject,
+    },
+    Attribute {
+        usage: usize,
+        version: usize,
+        subject: AllocationSubject,
+    },
+    /// Records once more what is recorded.
+    Replay(usize),
+
+    Route {
+        model: usize,
+        user: &'static str,
+    },
+    FindCurrent {
+        variant: usize,
+        at: Moment,
+    },
+    ListCurrent {
+        experiment: usize,
+        at: Moment,
+    },
+    FindOverview {
+        experiment: usize,
+        at: Moment,
+    },
+    ReadHistory {
+        variant: usize,
+        page: u16,
+    },
+    List {
+        model: usize,
+        status: Option<Status>,
+        include_archived: bool,
+        until: Moment,
+    },
+    FindUsage(usize),
+}
+
+/// An instant that doesn't depend on how fast the machine is.
+#[derive(Debug, Clone, Copy)]
+pub enum Moment {
+    /// So many hours after the beginning.
+    Hour(i64),
+    /// The latest instant that the database told.
+    Latest,
+    /// When a version became or becomes effective, and so many microseconds more.
+    Effective { version: usize, plus: i64 },
+    /// When an experiment was created, and so many microseconds more.
+    Created { experiment: usize, plus: i64 },
+}
+
+/// Every operation, with the errors that it documents and that can be brought about here.
+pub const REFUSALS: [(&str, &[&str]); 27] = [
+    ("Create", &["Invalid"]),
+    ("Update", &["Invalid", "ExperimentNotFound", "NotDraft"]),
+    (
+        "Activate",
+        &[
+            "ExperimentNotFound",
+            "InvalidTransition",
+            "Archived",
+            "NoVariant",
+            "NoCurrentVersion",
+            "PublicModelIdTaken",
+        ],
+    ),
+    ("Pause", &["ExperimentNotFound", "InvalidTransition"]),
+    ("Complete", &["ExperimentNotFound", "InvalidTransition"]),
+    ("Delete", &["ExperimentNotFound", "NotDraft", "HasRequests"]),
+    ("Archive", &["ExperimentNotFound", "ActiveNotArchivable"]),
+    ("Unarchive", &["ExperimentNotFound"]),
+    ("InsertVariant", &["ExperimentNotFound", "NotDraft", "LabelTaken"]),
+    ("DeleteVariant", &["VariantNotFound", "NotDraft", "HasRequests"]),
+    ("SetWeight", &["VariantNotFound", "NotDraft"]),
+    ("RenameVariant", &["VariantNotFound", "Completed", "LabelTaken"]),
+    ("PublishNow", &["VariantNotFound", "Completed", "KeyMissing"]),
+    ("PublishAt", &["VariantNotFound", "Completed", "Backdated", "InstantTaken", "KeyMissing"]),
+    ("RotateKey", &["VariantNotFound", "Completed", "NothingToRotate"]),
+    ("WriteTie", &[]),
+    ("Bill", &[]),
+    ("Record", &["VersionNotFound", "RecordedDifferently"]),
+    ("Attribute", &["UsageNotFound", "VersionNotFound", "RecordedDifferently"]),
+    ("Replay", &[]),
+    ("Route", &[]),
+    ("FindCurrent", &[]),
+    ("ListCurrent", &[]),
+    ("FindOverview", &[]),
+    ("ReadHistory", &[]),
+    ("List", &[]),
+    ("FindUsage", &[]),
+];
+
+impl Operation {
+    /// The operation's name in [`REFUSALS`], and the errors that it documents.
+    pub fn documented(&self) -> (&'static str, &'static [&'static str]) {
+        let name = head(self);
+        *REFUSALS.iter().find(|(known, _)| *known == name).unwrap()
+    }
+}
+
+/// An error's name in [`REFUSALS`]: what can be lacking of an experiment has one each.
+pub fn refusal(error: &Error) -> String {
+    match error {
+        Error::NotReady { reason, .. } => head(reason),
+        error => head(error),
+    }
+}
+
+/// The name of an enum's variant.
+fn head(value: &impl Debug) -> String {
+    let shown = format!("{value:?}");
+    shown.split(|end: char| !end.is_alphanumeric()).next().unwrap_or_default().to_owned()
+}

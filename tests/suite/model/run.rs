@@ -1,0 +1,241 @@
+//! Operations as calls of the crate.
+
+use diesel::prelude::*;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use model_experiments::bucketing::Subject;
+use model_experiments::operations::publish::{self, NewVersion};
+use model_experiments::operations::routing::{self, Route};
+use model_experiments::operations::{lifecycle, overview, record, structure};
+use model_experiments::schema::{
+    model_experiment, model_experiment_variant, model_experiment_variant_version,
+};
+use model_experiments::tables::experiments::{
+    self, ExperimentChanges, ExperimentFilter, NewExperiment,
+};
+use model_experiments::tables::requests::{self, NewRequest};
+use model_experiments::tables::usages::{self, Usage};
+use model_experiments::tables::versions::{self, Version};
+use model_experiments::tables::{Cursor, Page};
+use model_experiments::values::{AllocationSubject, Status, VariantId, VersionId};
+use model_experiments::{Error, Result};
+use uuid::Uuid;
+
+use super::answer::{Answer, Routed, Served};
+use super::known::{Known, TIE_KEY, key};
+use super::operations::Operation;
+use crate::support::fixtures::{bill, label, upstream, weight};
+
+/// More rows than there are.
+const ALL: u16 = 1_000;
+
+/// Who publishes.
+pub const OPERATOR: &str = "operator";
+
+pub async fn run(
+    conn: &mut AsyncPgConnection,
+    known: &Known,
+    operation: Operation,
+) -> Result<Answer> {
+    use Operation as Op;
+    Ok(match operation {
+        Op::Create { model, name } => {
+            let new = NewExperiment::new(known.model(model).clone(), name);
+            Answer::Experiment(experiments::insert(conn, &new).await?)
+        }
+        Op::Update { experiment, name, description, model } => {
+            let mut changes = ExperimentChanges::new();
+            if let Some(name) = name {
+                changes = changes.name(name);
+            }
+            if let Some(description) = description {
+                changes = changes.description(description.map(str::to_owned));
+            }
+            if let Some(model) = model {
+                changes = changes.public_model_id(known.model(model).clone());
+            }
+            let id = known.experiment(experiment);
+            Answer::Experiment(structure::update(conn, id, &changes).await?)
+        }
+        Op::Activate(of) => {
+            Answer::Experiment(lifecycle::activate(conn, known.experiment(of)).await?)
+        }
+        Op::Pause(of) => Answer::Experiment(lifecycle::pause(conn, known.experiment(of)).await?),
+        Op::Complete(of) => {
+            Answer::Experiment(lifecycle::complete(conn, known.experiment(of)).await?)
+        }
+        Op::Archive(of) => {
+            Answer::Experiment(lifecycle::archive(conn, known.experiment(of)).await?)
+        }
+        Op::Unarchive(of) => {
+            Answer::Experiment(lifecycle::unarchive(conn, known.experiment(of)).await?)
+        }
+        Op::Delete(of) => {
+            lifecycle::delete(conn, known.experiment(of)).await?;
+            Answer::Deleted
+        }
+
+        Op::InsertVariant { experiment, label: text, weight: share } => {
+            let id = known.experiment(experiment);
+            let new = structure::insert_variant(conn, id, &label(text), weight(share)).await?;
+            Answer::Variant(new)
+        }
+        Op::DeleteVariant(variant) => {
+            structure::delete_variant(conn, known.variant(variant)).await?;
+            Answer::Deleted
+        }
+        Op::SetWeight { variant, weight: share } => {
+            let id = known.variant(variant);
+            Answer::Variant(structure::set_weight(conn, id, weight(share)).await?)
+        }
+        Op::RenameVariant { variant, label: text } => {
+            let id = known.variant(variant);
+            Answer::Variant(structure::rename_variant(conn, id, &label(text)).await?)
+        }
+
+        Op::PublishNow { variant, upstream: name, key } => {
+            let upstream = upstream(name);
+            let new = new_version(&upstream, key);
+            Answer::Version(publish::now(conn, known.variant(variant), new).await?)
+        }
+        Op::PublishAt { variant, upstream: name, key, at } => {
+            let upstream = upstream(name);
+            let (new, at) = (new_version(&upstream, key), known.moment(at).try_into()?);
+            Answer::Version(publish::at(conn, known.variant(variant), new, at).await?)
+        }
+        Op::RotateKey { variant, key: number } => {
+            let (id, key) = (known.variant(variant), key(number));
+            Answer::Version(publish::rotate_key(conn, id, key, Some(OPERATOR)).await?)
+        }
+        Op::WriteTie(version) => Answer::Tie(write_tie(conn, known.version(version)).await?),
+
+        Op::Bill { usage, cost } => {
+            let usage = Usage { cost, ..known.usage(usage).clone() };
+            Answer::Billed(bill(conn, &usage).await)
+        }
+        Op::Record { usage, cost, version, subject } => {
+            let usage = Usage { cost, ..known.usage(usage).clone() };
+            let request = NewRequest::new(known.version(version), subject);
+            Answer::Recorded(record::usage_with_request(conn, &usage, &request).await?)
+        }
+        Op::Attribute { usage, version, subject } => {
+            let request = NewRequest::new(known.version(version), subject);
+            Answer::Recorded(record::attribute(conn, known.usage_id(usage), &request).await?)
+        }
+        Op::Replay(usage) => Answer::Replayed(match find_usage(conn, known, usage).await? {
+            Some((usage, Some(Served { version, subject }))) => {
+                let request = NewRequest::new(version, subject);
+                Some(record::usage_with_request(conn, &usage, &request).await?)
+            }
+            _ => None,
+        }),
+
+        Op::Route { model, user } => {
+            let routed = routing::load(conn, known.model(model)).await?;
+            let subject = Subject::new(AllocationSubject::User, user);
+            let route = routed.as_ref().map_or(Route::NotExperimented, |of| of.route(subject));
+            Answer::Routed(Routed::from(route))
+        }
+        Op::FindCurrent { variant, at } => {
+            let (id, at) = (known.variant(variant), known.moment(at));
+            Answer::Current(versions::find_current(conn, id, at).await?)
+        }
+        Op::ListCurrent { experiment, at } => {
+            let (id, at) = (known.experiment(experiment), known.moment(at));
+            Answer::CurrentOfAll(versions::list_current(conn, id, at).await?)
+        }
+        Op::FindOverview { experiment, at } => {
+            let (id, at) = (known.experiment(experiment), known.moment(at));
+            let overview = overview::find(conn, id, at).await?;
+            Answer::Overview(overview.map(|found| {
+                let variants = found.variants.into_iter().map(|of| (of.variant, of.current));
+                (found.experiment, variants.collect())
+            }))
+        }
+        Op::ReadHistory { variant, page } => {
+            Answer::History(read_history(conn, known.variant(variant), page).await?)
+        }
+        Op::List { model, status, include_archived, until } => {
+            let mut filter = ExperimentFilter::new().public_model_id(known.model(model).clone());
+            if let Some(status) = status {
+                filter = filter.status(status);
+            }
+            if include_archived {
+                filter = filter.include_archived();
+            }
+            let cursor = Cursor { at: known.moment(until), id: Uuid::max().into() };
+            Answer::Experiments(experiments::list(conn, &filter, Page::after(cursor, ALL)).await?)
+        }
+        Op::FindUsage(usage) => Answer::Usage(find_usage(conn, known, usage).await?),
+    })
+}
+
+fn new_version<'a>(
+    upstream: &'a model_experiments::values::Upstream,
+    number: Option<usize>,
+) -> NewVersion<'a> {
+    match number {
+        Some(number) => NewVersion::with_key(upstream, key(number)),
+        None => NewVersion::keeping_key(upstream),
+    }
+    .created_by(OPERATOR)
+}
+
+async fn write_tie(conn: &mut AsyncPgConnection, version: VersionId) -> Result<Option<Version>> {
+    let scheduled = model_experiment_variant_version::table
+        .inner_join(model_experiment_variant::table.inner_join(model_experiment::table))
+        .filter(model_experiment_variant_version::id.eq(version))
+        .filter(model_experiment_variant_version::effective_at.gt(diesel::dsl::now))
+        .filter(model_experiment::status.ne(Status::Completed))
+        .select((
+            model_experiment_variant_version::variant_id,
+            upstream("tie").into_sql::<diesel::sql_types::Jsonb>(),
+            key(TIE_KEY).into_sql::<diesel::sql_types::Jsonb>(),
+            model_experiment_variant_version::effective_at,
+        ));
+    let inserted = scheduled
+        .insert_into(model_experiment_variant_version::table)
+        .into_columns((
+            model_experiment_variant_version::variant_id,
+            model_experiment_variant_version::upstream,
+            model_experiment_variant_version::encrypted_api_key,
+            model_experiment_variant_version::effective_at,
+        ))
+        .returning(Version::as_returning())
+        .get_result(conn)
+        .await
+        .optional()?;
+    Ok(inserted)
+}
+
+async fn find_usage(
+    conn: &mut AsyncPgConnection,
+    known: &Known,
+    number: usize,
+) -> Result<Option<(Usage, Option<Served>)>> {
+    let id = known.usage_id(number);
+    let Some(usage) = usages::find(conn, id).await? else { return Ok(None) };
+    let request = requests::find(conn, id).await?;
+    if let Some(request) = &request {
+        assert_eq!(request.created_at, *usage.created_at.as_datetime());
+    }
+    let served = request.map(|request| Served {
+        version: request.variant_version_id,
+        subject: request.allocation_subject,
+    });
+    Ok(Some((usage, served)))
+}
+
+async fn read_history(
+    conn: &mut AsyncPgConnection,
+    variant: VariantId,
+    size: u16,
+) -> Result<Vec<Version>, Error> {
+    let mut whole = Vec::new();
+    let mut page = Page::first(size);
+    loop {
+        let rows = versions::history(conn, variant, page).await?;
+        let Some(last) = rows.last() else { return Ok(whole) };
+        page = Page::after(last.cursor(), size);
+        whole.extend(rows);
+    }
+}
