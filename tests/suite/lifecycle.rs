@@ -158,38 +158,6 @@ async fn activation_needs_a_free_public_model_id() {
     assert!(lifecycle::activate(conn, second.id).await.is_ok());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_many_who_activate_at_once_on_one_public_model_id_one_wins() {
-    const CALLERS: usize = 16;
-    let db = TestDatabase::new().await;
-    let pool = db.pool(8);
-    let mut drafts = Vec::new();
-    for _ in 0..CALLERS {
-        drafts.push(ready(&mut pool.get().await.unwrap(), "partner/foo").await.experiment.id);
-    }
-    let callers: Vec<_> = drafts
-        .into_iter()
-        .map(|id| {
-            let pool = pool.clone();
-            tokio::spawn(async move {
-                let conn = &mut pool.get().await?;
-                lifecycle::activate(conn, id).await
-            })
-        })
-        .collect();
-    let mut winners = Vec::new();
-    let mut conflicts = Vec::new();
-    for caller in callers {
-        match caller.await.unwrap() {
-            Ok(experiment) => winners.push(experiment.id),
-            Err(Error::PublicModelIdTaken { routed_by, .. }) => conflicts.push(routed_by),
-            Err(error) => panic!("{error:?}"),
-        }
-    }
-    assert_eq!((winners.len(), conflicts.len()), (1, CALLERS - 1));
-    assert!(conflicts.iter().all(|routed_by| *routed_by == winners[0]));
-}
-
 #[tokio::test]
 async fn the_unique_index_has_the_last_word_on_the_public_model_id() {
     let db = TestDatabase::new().await;

@@ -13,6 +13,7 @@ mod migrations;
 mod model;
 mod pool;
 mod publish;
+mod races;
 mod reading;
 mod record;
 mod routing;

@@ -11,6 +11,8 @@ pub mod strategy;
 #[expect(clippy::module_inception, reason = "it is the model that the test is named after")]
 mod model;
 
+pub use self::model::STEPS;
+
 use chrono::{DateTime, Utc};
 use diesel_async::AsyncPgConnection;
 use proptest::strategy::Strategy;
