@@ -8,9 +8,12 @@ DROP TRIGGER model_experiment_variant_version_guard_insert ON model_experiment_v
 DROP TRIGGER model_experiment_variant_guard_label ON model_experiment_variant;
 DROP TRIGGER model_experiment_variant_guard_weight ON model_experiment_variant;
 DROP TRIGGER model_experiment_variant_guard_structure ON model_experiment_variant;
-DROP TRIGGER model_experiment_guard_instants ON model_experiment;
+DROP TRIGGER model_experiment_variant_guard_identity ON model_experiment_variant;
 DROP TRIGGER model_experiment_guard_identity ON model_experiment;
+DROP TRIGGER model_experiment_guard_instants ON model_experiment;
+DROP TRIGGER model_experiment_guard_public_model_id ON model_experiment;
 DROP TRIGGER model_experiment_guard_delete ON model_experiment;
+DROP TRIGGER model_experiment_guard_archived ON model_experiment;
 DROP TRIGGER model_experiment_guard_status ON model_experiment;
 DROP TRIGGER model_experiment_guard_insert ON model_experiment;
 
@@ -20,16 +23,20 @@ DROP FUNCTION model_experiment_variant_version_guard_update;
 DROP FUNCTION model_experiment_variant_version_guard_insert;
 DROP FUNCTION model_experiment_variant_guard_label;
 DROP FUNCTION model_experiment_variant_guard_structure;
+DROP FUNCTION model_experiment_guard_identity;
 DROP FUNCTION model_experiment_guard_instants;
 DROP FUNCTION model_experiment_guard_draft;
+DROP FUNCTION model_experiment_guard_archived;
 DROP FUNCTION model_experiment_guard_status;
-DROP FUNCTION model_experiment_require_ready;
 DROP FUNCTION model_experiment_guard_insert;
+DROP FUNCTION model_experiment_require_ready;
 DROP FUNCTION model_experiment_require_not_completed;
 DROP FUNCTION model_experiment_require_draft;
 DROP FUNCTION model_experiment_settled_status;
 DROP FUNCTION model_experiment_refuse;
 
+ALTER TABLE model_experiment_variant_version
+    DROP CONSTRAINT model_experiment_variant_version_effective_at_valid;
 ALTER TABLE model_experiment
     DROP CONSTRAINT model_experiment_ended_at_valid,
     DROP CONSTRAINT model_experiment_started_at_valid;

@@ -1,25 +1,37 @@
--- Guards: what may not become of an experiment, whoever writes it.
+-- Guards: the rules of an experiment's life hold for every writer, not for the library's operations alone.
 --
 -- A refusal is a check violation (SQLSTATE 23514). Its constraint name says which rule was broken, its detail of what,
 -- as JSON; the library turns both into the error of its own check. Nothing guards `microdollar_usage` or
--- `model_experiment_request`: recording costs what it did.
+-- `model_experiment_request`: recording costs what it did. TRUNCATE isn't guarded either: it is the owner's.
 --
--- Rows that are there already must agree with the two new checks. These don't:
+-- A writer of several statements locks the experiment first, as the operations do (SELECT … FOR UPDATE); otherwise
+-- it may meet an operation in a deadlock, which ends with a retryable error.
+--
+-- Rows that are there already must agree with the new checks. These experiments don't:
 --
 --   SELECT id, status, started_at, ended_at FROM model_experiment
---   WHERE (started_at IS NULL) <> (status = 'draft') OR (ended_at IS NULL) = (status = 'completed');
+--   WHERE (started_at IS NULL) <> (status = 'draft') OR (ended_at IS NULL) = (status = 'completed')
+--       OR ended_at < started_at OR NOT isfinite(started_at) OR NOT isfinite(ended_at);
 --
--- Restoring data alone needs `--disable-triggers`: its rows were written in another order and at another time.
+-- Restoring data alone needs `--disable-triggers` or, for who is no superuser, ALTER TABLE … DISABLE TRIGGER USER
+-- meanwhile: the rows were written in another order and at another time.
 --
--- The checks are made of a table that has a row for each experiment, not for each request: it is locked for
--- milliseconds.
+-- Adding the checks locks the tables for as long as reading them takes, which is milliseconds: they have a row for each
+-- experiment or version, not for each request. Set a `lock_timeout` where something long may be in the way.
 -- diesel-guard:disable AddCheckConstraintCheck
+
+-- The guards find these tables wherever the writer's own search_path leads, and whatever temporary tables it has.
+SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
 ALTER TABLE model_experiment
     ADD CONSTRAINT model_experiment_started_at_valid
-        CHECK ((started_at IS NULL) = (status = 'draft')),
+        CHECK ((started_at IS NULL) = (status = 'draft') AND isfinite(started_at)),
     ADD CONSTRAINT model_experiment_ended_at_valid
-        CHECK ((ended_at IS NULL) = (status <> 'completed'));
+        CHECK ((ended_at IS NULL) = (status <> 'completed') AND isfinite(ended_at) AND ended_at >= started_at);
+
+ALTER TABLE model_experiment_variant_version
+    ADD CONSTRAINT model_experiment_variant_version_effective_at_valid
+        CHECK (isfinite(effective_at));
 
 CREATE FUNCTION model_experiment_refuse(rule text, detail jsonb) RETURNS void
 LANGUAGE plpgsql AS $$
@@ -30,11 +42,16 @@ END
 $$;
 
 -- Who changes the status and who changes variants or versions wait for each other. The lock is an advisory one: where
--- the tables are on several nodes, a row lock would reach for the others from inside the trigger.
+-- the tables are on several nodes, a row lock would reach for the others from inside the trigger. At a stricter
+-- isolation level the row has to be locked all the same, to tell that it changed since the snapshot was taken.
 CREATE FUNCTION model_experiment_settled_status(experiment uuid) RETURNS text
 LANGUAGE plpgsql STRICT SET search_path FROM CURRENT AS $$
 BEGIN
-    PERFORM pg_advisory_xact_lock(hashtextextended('model_experiment ' || experiment, 0));
+    PERFORM pg_advisory_xact_lock(hashtextextended('model_experiment ' || id, 0))
+    FROM model_experiment WHERE id = experiment;
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        PERFORM FROM model_experiment WHERE id = experiment FOR SHARE;
+    END IF;
     RETURN (SELECT status FROM model_experiment WHERE id = experiment);
 END
 $$;
@@ -61,33 +78,6 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION model_experiment_refuse IS
-    'Raises a guard''s error: the rule that was broken, and of what.';
-COMMENT ON FUNCTION model_experiment_settled_status IS
-    'The status of an experiment, which stays so until the transaction ends; null when there is no such experiment.';
-COMMENT ON FUNCTION model_experiment_require_draft IS
-    'Refuses a change of an experiment that has left draft. One that is being deleted takes all it has with it.';
-COMMENT ON FUNCTION model_experiment_require_not_completed IS
-    'Refuses a change of an experiment that is completed.';
-
--- An experiment begins as a draft. A status that there isn't is left to its own constraint.
-
-CREATE FUNCTION model_experiment_guard_insert() RETURNS trigger
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-BEGIN
-    PERFORM model_experiment_refuse('model_experiment_begins_as_draft',
-        jsonb_build_object('experiment', NEW.id, 'status', NEW.status));
-    RETURN NULL;
-END
-$$;
-
-CREATE TRIGGER model_experiment_guard_insert
-    BEFORE INSERT ON model_experiment
-    FOR EACH ROW WHEN (NEW.status IN ('active', 'paused', 'completed'))
-    EXECUTE FUNCTION model_experiment_guard_insert();
-
--- Its status changes as its life goes, and to active only when it lacks nothing.
-
 CREATE FUNCTION model_experiment_require_ready(experiment uuid) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
@@ -111,8 +101,38 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION model_experiment_guard_status() RETURNS trigger
+COMMENT ON FUNCTION model_experiment_refuse IS
+    'Raises the error of a guard: the rule that was broken, and of what.';
+COMMENT ON FUNCTION model_experiment_settled_status IS
+    'The status of an experiment, which stays so until the transaction ends; null when there is no such experiment.';
+COMMENT ON FUNCTION model_experiment_require_draft IS
+    'Refuses a change of an experiment that has left draft. One that is being deleted takes all it has with it.';
+COMMENT ON FUNCTION model_experiment_require_not_completed IS
+    'Refuses a change of an experiment that is completed.';
+COMMENT ON FUNCTION model_experiment_require_ready IS
+    'Refuses an experiment without a variant, or with one that has no version that is effective.';
+
+-- Experiments begin as drafts.
+
+CREATE FUNCTION model_experiment_guard_insert() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM model_experiment_refuse('model_experiment_begins_as_draft',
+        jsonb_build_object('experiment', NEW.id, 'status', NEW.status));
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER model_experiment_guard_insert
+    AFTER INSERT ON model_experiment
+    FOR EACH ROW WHEN (NEW.status <> 'draft')
+    EXECUTE FUNCTION model_experiment_guard_insert();
+
+-- Their status changes as their life goes, and to active only when nothing is lacking. At REPEATABLE READ a variant that
+-- was inserted since wouldn't be seen. Values that are no status at all are left to the constraint on them.
+
+CREATE FUNCTION model_experiment_guard_status() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
     PERFORM model_experiment_settled_status(NEW.id);
     IF (OLD.status, NEW.status) NOT IN (
@@ -123,6 +143,14 @@ BEGIN
             jsonb_build_object('experiment', NEW.id, 'from', OLD.status, 'to', NEW.status));
     END IF;
     IF NEW.status = 'active' THEN
+        IF NEW.is_archived THEN
+            PERFORM model_experiment_refuse('model_experiment_ready',
+                jsonb_build_object('experiment', NEW.id, 'is_archived', true));
+        END IF;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            RAISE EXCEPTION 'an experiment can''t be activated at REPEATABLE READ'
+                USING ERRCODE = 'feature_not_supported', HINT = 'Use READ COMMITTED or SERIALIZABLE.';
+        END IF;
         PERFORM model_experiment_require_ready(NEW.id);
     END IF;
     RETURN NEW;
@@ -137,10 +165,21 @@ CREATE TRIGGER model_experiment_guard_status
     )
     EXECUTE FUNCTION model_experiment_guard_status();
 
-COMMENT ON FUNCTION model_experiment_require_ready IS
-    'Refuses to activate an experiment without a variant, or with one that has no version that is effective.';
+CREATE FUNCTION model_experiment_guard_archived() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM model_experiment_refuse('model_experiment_active_not_archived',
+        jsonb_build_object('experiment', NEW.id));
+    RETURN NULL;
+END
+$$;
 
--- Once it has left draft, it stays, and so does its public model id; when it started and ended never changes.
+CREATE TRIGGER model_experiment_guard_archived
+    BEFORE UPDATE ON model_experiment
+    FOR EACH ROW WHEN (OLD.status = 'active' AND NEW.status = 'active' AND NEW.is_archived)
+    EXECUTE FUNCTION model_experiment_guard_archived();
+
+-- Once they have left draft, they stay, and so does their public model id. When they started and ended never changes.
 
 CREATE FUNCTION model_experiment_guard_draft() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -156,11 +195,9 @@ CREATE TRIGGER model_experiment_guard_delete
     FOR EACH ROW WHEN (OLD.status <> 'draft')
     EXECUTE FUNCTION model_experiment_guard_draft();
 
-CREATE TRIGGER model_experiment_guard_identity
+CREATE TRIGGER model_experiment_guard_public_model_id
     BEFORE UPDATE ON model_experiment
-    FOR EACH ROW WHEN (
-        OLD.status <> 'draft' AND (OLD.id, OLD.public_model_id) <> (NEW.id, NEW.public_model_id)
-    )
+    FOR EACH ROW WHEN (OLD.status <> 'draft' AND OLD.public_model_id <> NEW.public_model_id)
     EXECUTE FUNCTION model_experiment_guard_draft();
 
 CREATE FUNCTION model_experiment_guard_instants() RETURNS trigger
@@ -177,15 +214,37 @@ CREATE TRIGGER model_experiment_guard_instants
     FOR EACH ROW WHEN (OLD.started_at <> NEW.started_at OR OLD.ended_at <> NEW.ended_at)
     EXECUTE FUNCTION model_experiment_guard_instants();
 
--- A draft's variants come, go and change. After that only labels change, until it is completed. These triggers
--- come after the foreign key's, which waits for whoever holds the experiment: who waited there with the status locked
--- would be waited for in turn.
+-- No experiment or variant becomes another: users are bucketed by the ids.
 
-CREATE FUNCTION model_experiment_variant_guard_structure() RETURNS trigger
+CREATE FUNCTION model_experiment_guard_identity() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    PERFORM model_experiment_require_draft(experiment)
-    FROM unnest(ARRAY[OLD.experiment_id, NEW.experiment_id]) experiment;
+    PERFORM model_experiment_refuse('model_experiment_identity_kept',
+        jsonb_build_object('id', OLD.id));
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER model_experiment_guard_identity
+    BEFORE UPDATE ON model_experiment
+    FOR EACH ROW WHEN (OLD.id <> NEW.id)
+    EXECUTE FUNCTION model_experiment_guard_identity();
+
+CREATE TRIGGER model_experiment_variant_guard_identity
+    BEFORE UPDATE ON model_experiment_variant
+    FOR EACH ROW WHEN ((OLD.id, OLD.experiment_id) <> (NEW.id, NEW.experiment_id))
+    EXECUTE FUNCTION model_experiment_guard_identity();
+
+-- The variants of a draft come, go and change. After that only labels change, until it is completed.
+--
+-- These triggers come after the event, and so after the foreign key's, which waits for whoever holds the experiment. A
+-- writer that waited there with the status already locked would make the holder wait in turn: a deadlock.
+
+CREATE FUNCTION model_experiment_variant_guard_structure() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM model_experiment_require_draft(
+        CASE TG_OP WHEN 'DELETE' THEN OLD.experiment_id ELSE NEW.experiment_id END);
     RETURN NULL;
 END
 $$;
@@ -196,13 +255,11 @@ CREATE TRIGGER model_experiment_variant_guard_structure
 
 CREATE TRIGGER model_experiment_variant_guard_weight
     AFTER UPDATE ON model_experiment_variant
-    FOR EACH ROW WHEN (
-        (OLD.id, OLD.experiment_id, OLD.weight) <> (NEW.id, NEW.experiment_id, NEW.weight)
-    )
+    FOR EACH ROW WHEN (OLD.weight <> NEW.weight)
     EXECUTE FUNCTION model_experiment_variant_guard_structure();
 
 CREATE FUNCTION model_experiment_variant_guard_label() RETURNS trigger
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
     PERFORM model_experiment_require_not_completed(NEW.experiment_id);
     RETURN NULL;
@@ -214,18 +271,19 @@ CREATE TRIGGER model_experiment_variant_guard_label
     FOR EACH ROW WHEN (OLD.label <> NEW.label)
     EXECUTE FUNCTION model_experiment_variant_guard_label();
 
--- Versions are published until the experiment is completed and never into the past, they never change, and they go only
--- with a draft. The past begins with the transaction, as the default of `effective_at` does.
+-- Versions are published until the experiment is completed, and never for an instant before they are made. When that is
+-- the row says itself, by a default that is evaluated once where the tables are on several nodes, whose clocks may differ
+-- by less than a minute.
 
 CREATE FUNCTION model_experiment_variant_version_guard_insert() RETURNS trigger
-LANGUAGE plpgsql SET search_path FROM CURRENT SET TimeZone = 'UTC' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET TimeZone = 'UTC' AS $$
 BEGIN
-    IF NEW.effective_at < now() THEN
+    PERFORM model_experiment_require_not_completed(experiment_id)
+    FROM model_experiment_variant WHERE id = NEW.variant_id;
+    IF NEW.effective_at < NEW.created_at OR NEW.created_at < now() - interval '1 minute' THEN
         PERFORM model_experiment_refuse('model_experiment_variant_version_not_backdated',
             jsonb_build_object('variant', NEW.variant_id, 'effective_at', NEW.effective_at, 'now', now()));
     END IF;
-    PERFORM model_experiment_require_not_completed(experiment_id)
-    FROM model_experiment_variant WHERE id = NEW.variant_id;
     RETURN NULL;
 END
 $$;
@@ -233,6 +291,9 @@ $$;
 CREATE TRIGGER model_experiment_variant_version_guard_insert
     AFTER INSERT ON model_experiment_variant_version
     FOR EACH ROW EXECUTE FUNCTION model_experiment_variant_version_guard_insert();
+
+-- They never change, and they go only with a draft. What isn't a statement of its own may change who created them, as a
+-- host's foreign key does when the user goes.
 
 CREATE FUNCTION model_experiment_variant_version_guard_update() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -245,10 +306,15 @@ $$;
 
 CREATE TRIGGER model_experiment_variant_version_guard_update
     BEFORE UPDATE ON model_experiment_variant_version
-    FOR EACH ROW EXECUTE FUNCTION model_experiment_variant_version_guard_update();
+    FOR EACH ROW WHEN (
+        pg_trigger_depth() = 0
+        OR (OLD.id, OLD.variant_id, OLD.upstream, OLD.encrypted_api_key, OLD.effective_at, OLD.created_at)
+            <> (NEW.id, NEW.variant_id, NEW.upstream, NEW.encrypted_api_key, NEW.effective_at, NEW.created_at)
+    )
+    EXECUTE FUNCTION model_experiment_variant_version_guard_update();
 
 CREATE FUNCTION model_experiment_variant_version_guard_delete() RETURNS trigger
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
     PERFORM model_experiment_require_draft(experiment_id)
     FROM model_experiment_variant WHERE id = OLD.variant_id;
@@ -260,8 +326,8 @@ CREATE TRIGGER model_experiment_variant_version_guard_delete
     AFTER DELETE ON model_experiment_variant_version
     FOR EACH ROW EXECUTE FUNCTION model_experiment_variant_version_guard_delete();
 
--- A change that doesn't say when it was made is made now. The library says it, so that the copies of a row agree
--- where the table is on several nodes.
+-- A change that doesn't say when it was made is made now. The library says it, so that the copies of a row agree where
+-- the table is on several nodes.
 
 CREATE FUNCTION model_experiment_set_updated_at() RETURNS trigger
 LANGUAGE plpgsql AS $$

@@ -28,6 +28,8 @@ pub enum Constraint {
     ExperimentNotCompleted,
     /// When an experiment started or ended never changes.
     ExperimentInstants,
+    /// No experiment or variant becomes another.
+    ExperimentIdentity,
     /// A variant's id is unique.
     VariantId,
     /// A variant's experiment exists.
@@ -40,6 +42,8 @@ pub enum Constraint {
     VersionId,
     /// A version's variant exists.
     VersionVariant,
+    /// A version is effective at an instant that comes.
+    VersionEffectiveAt,
     /// A version never changes.
     VersionImmutable,
     /// A version isn't effective before it is published.
@@ -61,7 +65,7 @@ pub enum Constraint {
 }
 
 /// Every constraint with its name: the one place where the two meet.
-const NAMES: [(Constraint, &str); 27] = [
+const NAMES: [(Constraint, &str); 29] = [
     (Constraint::ExperimentId, "model_experiment_pkey"),
     (Constraint::ExperimentStatus, "model_experiment_status_valid"),
     (Constraint::ExperimentActiveNotArchived, "model_experiment_active_not_archived"),
@@ -74,12 +78,14 @@ const NAMES: [(Constraint, &str); 27] = [
     (Constraint::ExperimentDraftOnly, "model_experiment_draft_only"),
     (Constraint::ExperimentNotCompleted, "model_experiment_not_completed"),
     (Constraint::ExperimentInstants, "model_experiment_instants_kept"),
+    (Constraint::ExperimentIdentity, "model_experiment_identity_kept"),
     (Constraint::VariantId, "model_experiment_variant_pkey"),
     (Constraint::VariantExperiment, "model_experiment_variant_experiment_id_fkey"),
     (Constraint::VariantLabel, "UQ_model_experiment_variant_experiment_label"),
     (Constraint::VariantWeight, "model_experiment_variant_weight_positive"),
     (Constraint::VersionId, "model_experiment_variant_version_pkey"),
     (Constraint::VersionVariant, "model_experiment_variant_version_variant_id_fkey"),
+    (Constraint::VersionEffectiveAt, "model_experiment_variant_version_effective_at_valid"),
     (Constraint::VersionImmutable, "model_experiment_variant_version_immutable"),
     (Constraint::VersionNotBackdated, "model_experiment_variant_version_not_backdated"),
     (Constraint::UsageId, "microdollar_usage_pkey"),

@@ -15,6 +15,7 @@ struct Detail {
     to: Option<Status>,
     variant: Option<VariantId>,
     label: Option<Label>,
+    is_archived: Option<bool>,
     effective_at: Option<DateTime<Utc>>,
     now: Option<DateTime<Utc>>,
 }
@@ -29,12 +30,16 @@ pub(super) fn refusal(guard: Constraint, detail: Option<&str>) -> Option<Error> 
             Some(Error::InvalidTransition { experiment: experiment?, from: from?, to: to? })
         }
         Constraint::ExperimentReady => {
-            let Detail { experiment, variant, label, .. } = read()?;
+            let Detail { experiment, variant, label, is_archived, .. } = read()?;
             let reason = match variant {
                 Some(variant) => NotReady::NoCurrentVersion { variant, label: label? },
+                None if is_archived == Some(true) => NotReady::Archived,
                 None => NotReady::NoVariant,
             };
             Some(Error::NotReady { experiment: experiment?, reason })
+        }
+        Constraint::ExperimentActiveNotArchived => {
+            Some(Error::ActiveNotArchivable(read()?.experiment?))
         }
         Constraint::ExperimentDraftOnly => {
             let Detail { experiment, status, .. } = read()?;

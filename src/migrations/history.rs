@@ -38,7 +38,7 @@ fn no_lock_timeout() -> impl Returns<String> {
     diesel::select(set_config("lock_timeout", "0", true))
 }
 
-/// Waits, and then it is so.
+/// True, once it has the lock: the function itself returns nothing that could be read.
 fn locked() -> impl Returns<bool> {
     diesel::select(pg_advisory_lock(LOCK).is_not_null())
 }

@@ -81,6 +81,6 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
                 "model_experiment_variant_version_pkey",
                 "id = model_experiment_request.variant_version_id",
             )
-            .rows(5, 15),
+            .rows(5, 20),
     ]
 }

@@ -90,7 +90,7 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
             )
             .by("model_experiment_pkey", "id = ?")
             .by("model_experiment_variant_version_pkey", "id = (SubPlan 1)")
-            .rows(2, 9),
+            .rows(2, 11),
         query!(experiment_with_current(seed::experiment(1001), at), "with a long history"),
     ]
 }

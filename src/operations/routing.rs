@@ -229,5 +229,17 @@ pub async fn load(
 pub(crate) fn queries() -> Vec<crate::registry::Query> {
     use crate::registry::{query, seed};
 
-    vec![query!(routed(&seed::model(4))).by("IDX_model_experiment_variant_experiment_id", "experiment_id = model_experiment.id").by("IDX_model_experiment_variant_version_variant_effective", "(variant_id = model_experiment_variant.id) AND (effective_at <= statement_timestamp())").by("UQ_model_experiment_public_model_id_routing", "public_model_id = ?").by("model_experiment_variant_version_pkey", "id = (SubPlan 1)").rows(2, 9), query!(routed(&seed::model(1001)), "with a long history")]
+    vec![
+        query!(routed(&seed::model(4)))
+            .by("UQ_model_experiment_public_model_id_routing", "public_model_id = ?")
+            .by("IDX_model_experiment_variant_experiment_id", "experiment_id = model_experiment.id")
+            .by(
+                "IDX_model_experiment_variant_version_variant_effective",
+                "(variant_id = model_experiment_variant.id) \
+                 AND (effective_at <= statement_timestamp())",
+            )
+            .by("model_experiment_variant_version_pkey", "id = (SubPlan 1)")
+            .rows(2, 11),
+        query!(routed(&seed::model(1001)), "with a long history"),
+    ]
 }

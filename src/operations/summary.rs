@@ -223,13 +223,28 @@ fn summary(
 
 #[cfg(test)]
 pub(crate) fn queries() -> Vec<crate::registry::Query> {
-    use crate::registry::{query, seed};
+    use crate::registry::{Query, query, seed};
     let (experiment, window) = (seed::experiment(7), seed::window());
+    let of_versions = |query: Query| {
+        query
+            .by("IDX_model_experiment_variant_experiment_id", "experiment_id = ?")
+            .by(
+                "IDX_model_experiment_variant_version_variant_effective",
+                "variant_id = model_experiment_variant.id",
+            )
+            .by(
+                "IDX_model_experiment_request_variant_version_created_at",
+                "(variant_version_id = model_experiment_variant_version.id) \
+                 AND (created_at >= ?) AND (created_at < ?)",
+            )
+            .by("microdollar_usage_pkey", "id = model_experiment_request.usage_id")
+            .rows(80, 373)
+    };
 
     vec![
-        query!(sums(experiment, &window)).by("IDX_model_experiment_request_variant_version_created_at", "(variant_version_id = model_experiment_variant_version.id) AND (created_at >= ?) AND (created_at < ?)").by("IDX_model_experiment_variant_experiment_id", "experiment_id = ?").by("IDX_model_experiment_variant_version_variant_effective", "variant_id = model_experiment_variant.id").by("microdollar_usage_pkey", "id = model_experiment_request.usage_id").rows(80, 282),
-        query!(sums_by_subject(experiment, &window)).by("IDX_model_experiment_request_variant_version_created_at", "(variant_version_id = model_experiment_variant_version.id) AND (created_at >= ?) AND (created_at < ?)").by("IDX_model_experiment_variant_experiment_id", "experiment_id = ?").by("IDX_model_experiment_variant_version_variant_effective", "variant_id = model_experiment_variant.id").by("microdollar_usage_pkey", "id = model_experiment_request.usage_id").rows(80, 282),
-        query!(users(experiment, &window)).by("IDX_model_experiment_request_variant_version_created_at", "(variant_version_id = model_experiment_variant_version.id) AND (created_at >= ?) AND (created_at < ?)").by("IDX_model_experiment_variant_experiment_id", "experiment_id = ?").by("IDX_model_experiment_variant_version_variant_effective", "variant_id = model_experiment_variant.id").by("microdollar_usage_pkey", "id = model_experiment_request.usage_id").rows(80, 282),
-        query!(users_by_subject(experiment, &window)).by("IDX_model_experiment_request_variant_version_created_at", "(variant_version_id = model_experiment_variant_version.id) AND (created_at >= ?) AND (created_at < ?)").by("IDX_model_experiment_variant_experiment_id", "experiment_id = ?").by("IDX_model_experiment_variant_version_variant_effective", "variant_id = model_experiment_variant.id").by("microdollar_usage_pkey", "id = model_experiment_request.usage_id").rows(80, 282),
+        of_versions(query!(sums(experiment, &window))),
+        of_versions(query!(sums_by_subject(experiment, &window))),
+        of_versions(query!(users(experiment, &window))),
+        of_versions(query!(users_by_subject(experiment, &window))),
     ]
 }

@@ -62,6 +62,7 @@ where
     Pg: QueryMetadata<Q::SqlType>,
     R: FromSqlRow<ST, Pg> + Send,
 {
+    #[expect(clippy::disallowed_methods, reason = "this is where queries are run")]
     async fn load(self, conn: &mut AsyncPgConnection) -> Result<Vec<R>> {
         // A cancelled operation may have left its transaction open on the server.
         AnsiTransactionManager::transaction_manager_status_mut(conn).transaction_state()?;

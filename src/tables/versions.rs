@@ -345,7 +345,7 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
                 "(variant_id = model_experiment_variant.id) AND (effective_at <= ?)",
             )
             .by("model_experiment_variant_version_pkey", "id = (SubPlan 1)")
-            .rows(2, 8),
+            .rows(2, 10),
         query!(current_of_all(seed::experiment(1001), at), "with a long history"),
         query!(newest_first(variant, page))
             .by("IDX_model_experiment_variant_version_variant_effective", "variant_id = ?")

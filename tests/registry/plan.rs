@@ -156,10 +156,13 @@ fn explained(plan: &Value) -> Explained {
             if text("Node Type") == "Seq Scan" && text("Relation Name") != STAYS_SMALL {
                 explained.scanned.insert(text("Relation Name").to_owned());
             }
+            let loops = number(node, "Actual Loops");
             let rows = number(node, "Actual Rows")
                 + number(node, "Rows Removed by Filter")
                 + number(node, "Rows Removed by Index Recheck");
-            explained.read += rows * number(node, "Actual Loops");
+            // Before PostgreSQL 18 they are averages of all loops without their fraction.
+            let lost = if loops > 1.0 && rows.fract() == 0.0 { 0.5 } else { 0.0 };
+            explained.read += (rows + lost) * loops;
         }
     }
     let buffers = |key| plan[key].as_u64().unwrap();

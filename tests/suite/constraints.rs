@@ -1,7 +1,7 @@
 //! The schema's constraints: each provoked, each with its own error.
 
 use crate::support::TestDatabase;
-use crate::support::fixtures::{counts, number, raw, text};
+use crate::support::fixtures::{counts, number, raw, text, unguard};
 use diesel_async::AsyncPgConnection;
 use model_experiments::Error;
 use model_experiments::error::Constraint;
@@ -24,7 +24,7 @@ const ROWS: &str = "
     VALUES ($7, $6, 'user', '__absent__', '__failed__')";
 
 /// Copies of those rows that break one rule.
-const PROVOCATIONS: [(Constraint, &str); 28] = [
+const PROVOCATIONS: [(Constraint, &str); 32] = [
     (
         Constraint::ExperimentId,
         "INSERT INTO model_experiment (id, public_model_id, name) VALUES ($1, 'd/e', 'f')",
@@ -59,6 +59,11 @@ const PROVOCATIONS: [(Constraint, &str); 28] = [
         "UPDATE model_experiment SET status = 'completed' WHERE id = $1",
     ),
     (
+        Constraint::ExperimentEndedAt,
+        "UPDATE model_experiment SET status = 'completed', ended_at = '1970-01-01' WHERE id = $1",
+    ),
+    (Constraint::ExperimentStartedAt, "UPDATE model_experiment SET started_at = '-infinity'"),
+    (
         Constraint::VariantId,
         "INSERT INTO model_experiment_variant (id, experiment_id, label, weight)
          VALUES ($2, $4, 'y', 1)",
@@ -82,6 +87,14 @@ const PROVOCATIONS: [(Constraint, &str); 28] = [
         Constraint::VersionVariant,
         "INSERT INTO model_experiment_variant_version (variant_id, upstream, encrypted_api_key)
          VALUES ($9, '{}', '{}')",
+    ),
+    (
+        Constraint::VersionEffectiveAt,
+        "UPDATE model_experiment_variant_version SET effective_at = 'infinity'",
+    ),
+    (
+        Constraint::VersionEffectiveAt,
+        "UPDATE model_experiment_variant_version SET effective_at = '-infinity'",
     ),
     (Constraint::UsageId, "INSERT INTO microdollar_usage SELECT * FROM microdollar_usage"),
     (
@@ -108,13 +121,14 @@ const PROVOCATIONS: [(Constraint, &str); 28] = [
 ];
 
 /// What triggers refuse: see the tests of the guards.
-const GUARDS: [Constraint; 8] = [
+const GUARDS: [Constraint; 9] = [
     Constraint::ExperimentBeginsAsDraft,
     Constraint::ExperimentTransition,
     Constraint::ExperimentReady,
     Constraint::ExperimentDraftOnly,
     Constraint::ExperimentNotCompleted,
     Constraint::ExperimentInstants,
+    Constraint::ExperimentIdentity,
     Constraint::VersionImmutable,
     Constraint::VersionNotBackdated,
 ];
@@ -142,6 +156,7 @@ async fn every_constraint_refuses_what_it_is_for_and_is_told_apart() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     insert_rows(conn).await;
+    unguard(conn).await;
     let mut provoked = BTreeSet::new();
     for (constraint, sql) in PROVOCATIONS {
         let error = violation(conn, sql).await;

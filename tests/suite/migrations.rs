@@ -194,7 +194,7 @@ async fn every_migration_is_undone_without_a_trace_and_applied_again_as_before()
         dumps.push(dump::schema(&db.url()).unwrap());
     }
     assert_eq!(dumps.len(), names().len() + 1);
-    assert!(dumps.windows(2).all(|pair| pair[0].len() < pair[1].len()));
+    assert!(dumps.windows(2).all(|pair| pair[0] != pair[1]));
 
     for (migration, states) in migrations.iter().zip(dumps.windows(2)).rev() {
         // Down, up and down again: a trace that is left would be in the way of the second time.

@@ -36,6 +36,8 @@ async fn are_named_by_table_column_and_row() {
         conn,
         "ALTER TABLE model_experiment DROP CONSTRAINT model_experiment_status_valid;
          ALTER TABLE model_experiment_variant DROP CONSTRAINT model_experiment_variant_weight_positive;
+         ALTER TABLE model_experiment_variant_version
+            DROP CONSTRAINT model_experiment_variant_version_effective_at_valid;
          ALTER TABLE model_experiment_request
             DROP CONSTRAINT model_experiment_request_allocation_subject_valid,
             DROP CONSTRAINT model_experiment_request_system_prompt_sha256_format,
