@@ -159,7 +159,8 @@ fn accepted(json: &Value, upstream: &Upstream) {
     let (scheme, rest) = upstream.base_url().split_once("://").unwrap();
     assert!(scheme == "http" || scheme == "https", "{scheme}");
     assert!(!rest.contains('#') && !rest.contains(char::is_whitespace));
-    let authority = rest.trim_start_matches('/').split(['/', '?']).next().unwrap();
+    let authority = rest.split(['/', '?']).next().unwrap();
+    assert!(!authority.is_empty());
     let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
     assert!(user.chars().all(|c| matches!(c, ':' | '@')), "{user} is a user name or password");
     for pair in rest.split_once('?').map_or("", |(_, query)| query).split('&') {

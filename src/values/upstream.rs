@@ -263,7 +263,8 @@ impl Fields {
         self.required(name, |path, value| {
             let text = text(path, value)?;
             // The parser repairs what it is given, and what is stored is the text.
-            let is_plain = (text.starts_with("http://") || text.starts_with("https://"))
+            let after_scheme = text.strip_prefix("http://").or(text.strip_prefix("https://"));
+            let is_plain = after_scheme.is_some_and(|rest| !rest.starts_with('/'))
                 && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\');
             let url = Url::parse(&text)
                 .ok()
@@ -544,6 +545,7 @@ mod tests {
             "https://",
             "javascript:alert(1)",
             "https:x.example",
+            "https:///x.example",
             r"https:\\x.example",
             " https://x.example",
             "https://x.example/a b",
