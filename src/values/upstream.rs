@@ -268,7 +268,7 @@ impl Fields {
                 && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\');
             let url = Url::parse(&text)
                 .ok()
-                .filter(|url| is_plain && url.has_host())
+                .filter(|_| is_plain)
                 .ok_or_else(|| refused(path, "must be an absolute http or https URL"))?;
             if url.fragment().is_some() {
                 return Err(refused(path, "must not have a fragment"));
@@ -523,12 +523,20 @@ mod tests {
                 "upstream.opencode_settings.x is not a known field",
             ),
             (
+                with("openclaw_settings", json!({"api_adapter": "openai-responses", "x": 1})),
+                "upstream.openclaw_settings.x is not a known field",
+            ),
+            (
                 with("openclaw_settings", json!({"api_adapter": "soap"})),
                 "upstream.openclaw_settings.api_adapter must be one of openai-completions, openai-responses, anthropic-messages",
             ),
             (
                 with("extra_body", json!({"a": [{"b": "\0"}]})),
                 "upstream.extra_body.a[0].b must not contain a NUL character",
+            ),
+            (
+                with("extra_body", json!({"a\0": 1})),
+                "upstream.extra_body.a\0 must not contain a NUL character",
             ),
         ] {
             assert_eq!(refusal(json), expected);
@@ -543,6 +551,7 @@ mod tests {
             "/v1",
             "ftp://x.example",
             "https://",
+            "https://:443/v1",
             "javascript:alert(1)",
             "https:x.example",
             "https:///x.example",
@@ -583,7 +592,12 @@ mod tests {
             "Authorization",
             "Proxy-Authorization",
             "access_token",
+            "auth_token",
+            "bearer_token",
+            "api_token",
+            "api-secret",
             "client-secret",
+            "secretKey",
         ] {
             for body in [json!({name: "sk-1"}), json!({"a": [1, {"b": {name: {}}}]})] {
                 let error = refusal(with("extra_body", body));
