@@ -147,6 +147,7 @@ mod tests {
     fn without_a_variant_there_is_no_pick() {
         let subject = Subject::new(User, "x").unwrap();
         let experiment = VECTORS[0].0.parse().unwrap();
+        assert_eq!(bucket(experiment, subject, 0), 0);
         assert_eq!(pick(experiment, &[], |weight: &Weight| *weight, subject), None);
     }
 

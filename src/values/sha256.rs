@@ -65,6 +65,7 @@ mod tests {
     #[test]
     fn shows_and_reads_lower_case_hexadecimal() {
         assert_eq!(Sha256Digest::of("abc").to_string(), ABC);
+        assert_eq!(format!("{:.8}", Sha256Digest::of("abc")), ABC[..8]);
         assert_eq!(ABC.parse::<Sha256Digest>().unwrap(), Sha256Digest::of("abc"));
     }
 
