@@ -1,7 +1,8 @@
 //! What a service does: one file per use case, each with the rules and the transaction it needs.
 //!
 //! Every function takes the connection first, so that it joins a transaction of the caller's; inside one,
-//! an operation's own transaction is a savepoint.
+//! an operation's own transaction is a savepoint. READ COMMITTED, PostgreSQL's default, is what they are made
+//! for. At SERIALIZABLE they may fail with a retryable error; at REPEATABLE READ nothing can be activated.
 //!
 //! An operation that is cancelled, as by a timeout around it, may leave its transaction open on the server. The
 //! connection then refuses everything with a retryable error: drop it, and take another.
