@@ -112,21 +112,22 @@ COMMENT ON FUNCTION model_experiment_require_not_completed IS
 COMMENT ON FUNCTION model_experiment_require_ready IS
     'Refuses an experiment without a variant, or with one that has no version that is effective.';
 
--- Experiments begin as drafts.
-
-CREATE FUNCTION model_experiment_guard_insert() RETURNS trigger
+-- A trigger whose condition is the rule: it names the rule, and what it fires on is refused.
+CREATE FUNCTION model_experiment_guard_rule() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    PERFORM model_experiment_refuse('model_experiment_begins_as_draft',
-        jsonb_build_object('experiment', NEW.id, 'status', NEW.status));
+    PERFORM model_experiment_refuse(TG_ARGV[0], jsonb_build_object(
+        'experiment', coalesce(OLD.id, NEW.id), 'status', coalesce(OLD.status, NEW.status)));
     RETURN NULL;
 END
 $$;
 
+-- Experiments begin as drafts.
+
 CREATE TRIGGER model_experiment_guard_insert
     AFTER INSERT ON model_experiment
     FOR EACH ROW WHEN (NEW.status <> 'draft')
-    EXECUTE FUNCTION model_experiment_guard_insert();
+    EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_begins_as_draft');
 
 -- Their status changes as their life goes, and to active only when nothing is lacking. At REPEATABLE READ a variant that
 -- was inserted since wouldn't be seen. Values that are no status at all are left to the constraint on them.
@@ -165,75 +166,48 @@ CREATE TRIGGER model_experiment_guard_status
     )
     EXECUTE FUNCTION model_experiment_guard_status();
 
-CREATE FUNCTION model_experiment_guard_archived() RETURNS trigger
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-BEGIN
-    PERFORM model_experiment_refuse('model_experiment_active_not_archived',
-        jsonb_build_object('experiment', NEW.id));
-    RETURN NULL;
-END
-$$;
-
 CREATE TRIGGER model_experiment_guard_archived
     BEFORE UPDATE ON model_experiment
     FOR EACH ROW WHEN (OLD.status = 'active' AND NEW.status = 'active' AND NEW.is_archived)
-    EXECUTE FUNCTION model_experiment_guard_archived();
+    EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_active_not_archived');
 
 -- Once they have left draft, they stay, and so does their public model id. When they started and ended never changes.
-
-CREATE FUNCTION model_experiment_guard_draft() RETURNS trigger
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-BEGIN
-    PERFORM model_experiment_refuse('model_experiment_draft_only',
-        jsonb_build_object('experiment', OLD.id, 'status', OLD.status));
-    RETURN NULL;
-END
-$$;
 
 CREATE TRIGGER model_experiment_guard_delete
     BEFORE DELETE ON model_experiment
     FOR EACH ROW WHEN (OLD.status <> 'draft')
-    EXECUTE FUNCTION model_experiment_guard_draft();
+    EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_draft_only');
 
 CREATE TRIGGER model_experiment_guard_public_model_id
     BEFORE UPDATE ON model_experiment
     FOR EACH ROW WHEN (OLD.status <> 'draft' AND OLD.public_model_id <> NEW.public_model_id)
-    EXECUTE FUNCTION model_experiment_guard_draft();
-
-CREATE FUNCTION model_experiment_guard_instants() RETURNS trigger
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-BEGIN
-    PERFORM model_experiment_refuse('model_experiment_instants_kept',
-        jsonb_build_object('experiment', OLD.id));
-    RETURN NULL;
-END
-$$;
+    EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_draft_only');
 
 CREATE TRIGGER model_experiment_guard_instants
     BEFORE UPDATE ON model_experiment
     FOR EACH ROW WHEN (OLD.started_at <> NEW.started_at OR OLD.ended_at <> NEW.ended_at)
-    EXECUTE FUNCTION model_experiment_guard_instants();
+    EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_instants_kept');
 
 -- No experiment or variant becomes another: users are bucketed by the ids.
-
-CREATE FUNCTION model_experiment_guard_identity() RETURNS trigger
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-BEGIN
-    PERFORM model_experiment_refuse('model_experiment_identity_kept',
-        jsonb_build_object('id', OLD.id));
-    RETURN NULL;
-END
-$$;
 
 CREATE TRIGGER model_experiment_guard_identity
     BEFORE UPDATE ON model_experiment
     FOR EACH ROW WHEN (OLD.id <> NEW.id)
-    EXECUTE FUNCTION model_experiment_guard_identity();
+    EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_identity_kept');
+
+CREATE FUNCTION model_experiment_variant_guard_identity() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM model_experiment_refuse('model_experiment_identity_kept',
+        jsonb_build_object('variant', OLD.id));
+    RETURN NULL;
+END
+$$;
 
 CREATE TRIGGER model_experiment_variant_guard_identity
     BEFORE UPDATE ON model_experiment_variant
     FOR EACH ROW WHEN ((OLD.id, OLD.experiment_id) <> (NEW.id, NEW.experiment_id))
-    EXECUTE FUNCTION model_experiment_guard_identity();
+    EXECUTE FUNCTION model_experiment_variant_guard_identity();
 
 -- The variants of a draft come, go and change. After that only labels change, until it is completed.
 --

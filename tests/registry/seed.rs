@@ -5,7 +5,7 @@ use std::ops::Range;
 use uuid::Uuid;
 
 use super::support::TestDatabase;
-use super::support::fixtures::{self, raw, unguard};
+use super::support::fixtures::{self, guard, raw, unguard};
 use crate::values::{
     EncryptedApiKey, ExperimentId, PublicModelId, Timestamp, Upstream, UsageId, VariantId,
     VersionId,
@@ -62,11 +62,7 @@ pub(super) async fn database() -> TestDatabase {
     let conn = &mut db.connect().await;
     unguard(conn).await;
     raw(conn, ROWS).await.unwrap();
-    for table in
-        ["model_experiment", "model_experiment_variant", "model_experiment_variant_version"]
-    {
-        raw(conn, &format!("ALTER TABLE {table} ENABLE TRIGGER USER")).await.unwrap();
-    }
+    guard(conn).await;
     raw(conn, "VACUUM (ANALYZE)").await.unwrap();
     db
 }

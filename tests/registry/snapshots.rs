@@ -1,16 +1,10 @@
-//! The SQL of every query, as a reviewer reads it.
+//! The SQL of every query, as a reviewer reads it. `UPDATE_EXPECT=1 cargo test --lib` writes it anew.
 
 use expect_test::expect_file;
-use sqlformat::{FormatOptions, QueryParams};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
+use super::support::queries;
 use super::{all, seed};
-
-/// Where the SQL of each query is kept. `UPDATE_EXPECT=1 cargo test --lib` writes it anew.
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/queries")
-}
 
 #[test]
 fn the_sql_of_every_query_is_as_it_was_reviewed() {
@@ -20,11 +14,10 @@ fn the_sql_of_every_query_is_as_it_was_reviewed() {
         if query.name.ends_with(seed::LONG) {
             continue;
         }
-        let formatted = sqlformat::format(sql, &QueryParams::None, &FormatOptions::default());
-        let file = directory().join(format!("{name}.sql"));
-        expect_file![file.clone()].assert_eq(&format!("{formatted}\n"));
+        let file = queries::directory().join(format!("{name}.sql"));
+        expect_file![file.clone()].assert_eq(&queries::formatted(sql));
         assert!(files.insert(file), "{name} is registered twice");
     }
-    let kept: BTreeSet<_> = super::sources(&directory()).into_iter().collect();
+    let kept: BTreeSet<_> = super::sources(&queries::directory()).into_iter().collect();
     assert_eq!(kept, files, "a query that is gone, or one that is new");
 }

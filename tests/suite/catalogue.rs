@@ -22,8 +22,11 @@ async fn the_catalogue_and_the_library_know_the_same_constraints() {
             WHERE indisunique AND indrelid {OURS}
             AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND contype <> 'f')
             UNION ALL
-            (SELECT (regexp_matches(prosrc, 'model_experiment_refuse\\(.(\\w+)', 'g'))[1]
+            (SELECT (regexp_matches(prosrc, 'model_experiment_refuse\\(''(\\w+)', 'g'))[1]
             FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+            UNION
+            SELECT trim(trailing '\\000' FROM encode(tgargs, 'escape'))
+            FROM pg_trigger WHERE tgnargs = 1 AND NOT tgisinternal AND tgrelid {OURS}
             EXCEPT SELECT conname FROM pg_constraint)
         ) known"
     );

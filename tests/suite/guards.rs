@@ -1,5 +1,6 @@
 //! What the database refuses to whoever writes, and that it says the same as the operations.
 
+use crate::migrations::repository;
 use crate::support::fixtures::{
     Ready, active, counts, draft, key, label, number, public_model_id, raw, ready, request, text,
     until_blocked, upstream, weight,
@@ -15,8 +16,6 @@ use model_experiments::tables::usages::Usage;
 use model_experiments::tables::{variants, versions};
 use model_experiments::values::{ExperimentId, Status, Timestamp, VariantId};
 use model_experiments::{Error, Result};
-use std::fs;
-use std::path::Path;
 
 async fn refused(conn: &mut AsyncPgConnection, sql: &str) -> Error {
     match raw(conn, sql).await {
@@ -342,12 +341,8 @@ async fn guards_find_the_tables_whoever_asks_from_wherever() {
     let conn = &mut db.connect().await;
     // A deployment in a schema of its own, and a role that may write and knows it by no search path.
     raw(conn, "CREATE SCHEMA app; SET search_path = app").await.unwrap();
-    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
-    let mut files: Vec<_> =
-        fs::read_dir(migrations).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    for file in files {
-        raw(conn, &fs::read_to_string(file.join("up.sql")).unwrap()).await.unwrap();
+    for migration in repository() {
+        raw(conn, &migration.up).await.unwrap();
     }
     let (open, fixed) =
         (experiment_in(conn, Status::Draft).await, experiment_in(conn, Status::Active).await);
@@ -570,7 +565,7 @@ async fn recording_is_not_guarded() {
     );
     let functions = "SELECT count(*) AS number FROM pg_proc
         WHERE pronamespace = 'public'::regnamespace AND prolang = (SELECT oid FROM pg_language WHERE lanname = 'plpgsql')";
-    assert_eq!(number(conn, functions).await, 17);
+    assert_eq!(number(conn, functions).await, 14);
     // On a distributed table a trigger can't notify, and its table has another name.
     let unportable = format!("{functions} AND prosrc ~* 'notify|tg_(table|rel|name)'");
     assert_eq!(number(conn, &unportable).await, 0);

@@ -16,13 +16,14 @@ const SECOND: &str = "2026-11-22-000002_create_model_experiments";
 const LOCK: i64 = 0x6d6f_6465_6c65_7870;
 
 /// A migration of the repository: its name, what it does and what undoes it.
-struct Migration {
+pub struct Migration {
     name: String,
-    up: String,
+    pub up: String,
     down: String,
 }
 
-fn repository() -> Vec<Migration> {
+/// The migrations in the order in which they are applied.
+pub fn repository() -> Vec<Migration> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
     let mut migrations: Vec<_> = std::fs::read_dir(directory)
         .unwrap()

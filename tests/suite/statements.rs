@@ -1,10 +1,10 @@
 //! Prepared statements: every query is one, and its plan doesn't depend on its binds.
 
-use crate::support::TestDatabase;
 use crate::support::fixtures::{
-    self, active, counts, draft, label, public_model_id, publish_now, raw, ready, request, text,
-    upstream, weight,
+    self, active, counts, draft, guard, label, public_model_id, publish_now, raw, ready, request,
+    text, unguard, upstream, weight,
 };
+use crate::support::{TestDatabase, queries};
 use chrono::{DateTime, Duration, Utc};
 use model_experiments::operations::publish::{self, NewVersion};
 use model_experiments::operations::{
@@ -14,21 +14,13 @@ use model_experiments::tables::experiments::{self, ExperimentChanges, Experiment
 use model_experiments::tables::usages::{self, Usage};
 use model_experiments::tables::{Page, requests, variants, versions};
 use model_experiments::values::{Status, Timestamp};
-use sqlformat::{FormatOptions, QueryParams};
 use std::collections::BTreeSet;
-use std::path::Path;
 
 const RUNS: usize = 20;
 
-fn formatted(sql: &str) -> String {
-    let sql = sqlformat::format(sql, &QueryParams::None, &FormatOptions::default());
-    format!("{sql}\n")
-}
-
 /// The snapshots of the registered queries, but for those of the migrations, which have a connection of their own.
 fn reviewed() -> BTreeSet<String> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/queries");
-    std::fs::read_dir(directory)
+    std::fs::read_dir(queries::directory())
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| !path.file_name().unwrap().to_str().unwrap().starts_with("migrations."))
@@ -46,17 +38,17 @@ async fn each_query_is_prepared_once_and_planned_once() {
     let (new, key) = (upstream("rc2"), fixtures::key("sk-2"));
 
     // A long history, of which the planner knows.
+    unguard(conn).await;
     raw(
         conn,
-        "ALTER TABLE model_experiment_variant_version DISABLE TRIGGER USER;
-         INSERT INTO model_experiment_variant_version (variant_id, upstream, encrypted_api_key, effective_at)
+        "INSERT INTO model_experiment_variant_version (variant_id, upstream, encrypted_api_key, effective_at)
          SELECT variant_id, upstream, encrypted_api_key, effective_at - age * interval '1 minute'
          FROM model_experiment_variant_version, generate_series(1, 2000) AS age;
-         ALTER TABLE model_experiment_variant_version ENABLE TRIGGER USER;
          ANALYZE",
     )
     .await
     .unwrap();
+    guard(conn).await;
 
     for run in 0..RUNS {
         let now: DateTime<Utc> = Timestamp::now().into();
@@ -135,7 +127,7 @@ async fn each_query_is_prepared_once_and_planned_once() {
     let texts =
         format!("SELECT string_agg(statement, E'\n' ORDER BY statement) AS text {statements}");
     let texts = text(conn, &texts).await;
-    let prepared: BTreeSet<_> = texts.lines().map(formatted).collect();
+    let prepared: BTreeSet<_> = texts.lines().map(queries::formatted).collect();
     assert_eq!(prepared.len(), texts.lines().count(), "a statement is prepared more than once");
     let reviewed = reviewed();
     let unreviewed: Vec<_> = prepared.difference(&reviewed).collect();

@@ -118,14 +118,19 @@ pub async fn raw(conn: &mut AsyncPgConnection, sql: &str) -> diesel::QueryResult
 /// Takes the guards away: for rows of a writer that there was before them, and for what an operation refuses by itself,
 /// where a guard would say the same.
 pub async fn unguard(conn: &mut AsyncPgConnection) {
-    raw(
-        conn,
-        "ALTER TABLE model_experiment DISABLE TRIGGER USER;
-         ALTER TABLE model_experiment_variant DISABLE TRIGGER USER;
-         ALTER TABLE model_experiment_variant_version DISABLE TRIGGER USER",
-    )
-    .await
-    .unwrap();
+    switch_guards(conn, "DISABLE").await;
+}
+
+/// Puts them back.
+pub async fn guard(conn: &mut AsyncPgConnection) {
+    switch_guards(conn, "ENABLE").await;
+}
+
+async fn switch_guards(conn: &mut AsyncPgConnection, switch: &str) {
+    for table in ["", "_variant", "_variant_version"] {
+        let sql = format!("ALTER TABLE model_experiment{table} {switch} TRIGGER USER");
+        raw(conn, &sql).await.unwrap();
+    }
 }
 
 /// The number that `sql` selects as `number`.

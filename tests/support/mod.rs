@@ -3,6 +3,7 @@
 pub mod dump;
 pub mod fixtures;
 pub mod postgres;
+pub mod queries;
 
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use model_experiments::{Pool, connection, migrations};
