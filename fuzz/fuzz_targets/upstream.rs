@@ -150,7 +150,7 @@ fn accepted(json: &Value, upstream: &Upstream) {
     walk(json, &mut |name, text| {
         assert!(!text.contains('\0') && !name.is_some_and(|name| name.contains('\0')));
     });
-    let extra_body = upstream.extra_body().cloned().unwrap_or_default();
+    let extra_body = upstream.extra_body().unwrap_or_default();
     walk(&extra_body.into(), &mut |name, _| {
         assert!(!name.is_some_and(is_credential), "{name:?} is a credential's name");
     });

@@ -6,6 +6,7 @@
 mod allocation_subject;
 mod api_key_cipher;
 mod canonical_json;
+mod compact_object;
 mod encrypted_api_key;
 mod ids;
 mod invalid;

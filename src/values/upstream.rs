@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use std::io::Write;
 use url::Url;
 
+use super::compact_object::CompactObject;
 use super::nesting::dismantle;
 use super::{InvalidValue, storable};
 
@@ -51,7 +52,7 @@ pub struct Upstream {
     #[serde(skip_serializing_if = "Option::is_none")]
     openclaw_settings: Option<OpenclawSettings>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    extra_body: Option<Map<String, Value>>,
+    extra_body: Option<CompactObject>,
     #[serde(skip_serializing_if = "Option::is_none")]
     remove_from_body: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -141,7 +142,7 @@ impl Upstream {
             extra_body: fields.optional("extra_body", |path, value| {
                 inspect(&value)
                     .map_err(|(below, reason)| refused(&format!("{path}{below}"), reason))?;
-                object(path, value)
+                object(path, value).map(CompactObject::from)
             })?,
             remove_from_body: fields.optional("remove_from_body", texts)?,
             add_cache_breakpoints: fields.optional("add_cache_breakpoints", boolean)?,
@@ -172,9 +173,9 @@ impl Upstream {
         self.openclaw_settings
     }
 
-    /// Fields to add to every request body.
-    pub fn extra_body(&self) -> Option<&Map<String, Value>> {
-        self.extra_body.as_ref()
+    /// Fields to add to every request body. They are held as text, and parsed by each call.
+    pub fn extra_body(&self) -> Option<Map<String, Value>> {
+        self.extra_body.as_ref().map(CompactObject::to_map)
     }
 
     /// Names of fields to remove from every request body.
@@ -460,7 +461,7 @@ mod tests {
         assert_eq!(provider, AiSdkProvider::OpenaiCompatible);
         let adapter = upstream.openclaw_settings().unwrap().api_adapter;
         assert_eq!(adapter, ApiAdapter::AnthropicMessages);
-        assert_eq!(upstream.extra_body(), json!({"temperature": 0.2}).as_object());
+        assert_eq!(upstream.extra_body().as_ref(), json!({"temperature": 0.2}).as_object());
         assert_eq!(upstream.remove_from_body(), ["user", "seed"]);
         assert!(upstream.add_cache_breakpoints() && upstream.inject_reasoning_into_content());
 
