@@ -91,10 +91,10 @@ fn key_of(
     variant: VariantId,
     cipher: &ApiKeyCipher,
 ) -> Result<SecretString> {
-    let key = gateway::users().find_map(|user| match routed.route(gateway::subject(&user)) {
-        Route::Serve(served) if served.variant == variant => Some(served.key()),
+    let served = gateway::users().find_map(|user| match routed.route(gateway::subject(&user)) {
+        Route::Serve(served) if served.variant == variant => Some(served),
         _ => None,
     });
-    let key = key.ok_or_else(|| format!("no user is bucketed into variant {variant}"))?;
-    Ok(cipher.decrypt(key)?)
+    let served = served.ok_or_else(|| format!("no user is bucketed into variant {variant}"))?;
+    Ok(cipher.decrypt(served.key())?)
 }

@@ -1,11 +1,11 @@
 //! What Diesel recorded as applied, and the lock under which more is applied.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, SqlType, Text};
+use diesel::sql_types::{BigInt, Bool, Text};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 
 use crate::error::Result;
-use crate::tables::Returns;
+use crate::tables::{Returns, Void};
 
 /// The key of the advisory lock. The number is arbitrary.
 const LOCK: i64 = 0x6d6f_6465_6c65_7870;
@@ -15,11 +15,6 @@ diesel::table! {
         version -> VarChar,
     }
 }
-
-/// The SQL type of a function that returns nothing.
-#[derive(SqlType)]
-#[diesel(postgres_type(oid = 2278, array_oid = 0))]
-pub struct Void;
 
 #[diesel::declare_sql_function]
 extern "SQL" {

@@ -5,6 +5,7 @@
 
 use diesel_async::AsyncPgConnection;
 
+use super::notify::routing_changed;
 use super::transaction::transaction;
 use crate::error::{Constraint, Error, NotReady, Result};
 use crate::tables::experiments::{self, Experiment};
@@ -47,10 +48,11 @@ async fn try_activate(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<
         }
         refuse_unready(conn, &experiment).await?;
         refuse_taken(conn, &experiment).await?;
-        match experiment.status {
-            Status::Draft => experiments::start(conn, id).await,
-            _ => experiments::switch(conn, id, Status::Active).await,
-        }
+        let activated = match experiment.status {
+            Status::Draft => experiments::start(conn, id).await?,
+            _ => experiments::switch(conn, id, Status::Active).await?,
+        };
+        routing_changed(conn, activated).await
     })
     .await
 }
@@ -65,7 +67,10 @@ pub async fn pause(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Exp
         let experiment = experiments::lock(conn, id).await?;
         match experiment.status {
             Status::Paused => Ok(experiment),
-            Status::Active => experiments::switch(conn, id, Status::Paused).await,
+            Status::Active => {
+                let paused = experiments::switch(conn, id, Status::Paused).await?;
+                routing_changed(conn, paused).await
+            }
             from => Err(invalid(id, from, Status::Paused)),
         }
     })
@@ -82,7 +87,10 @@ pub async fn complete(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<
         let experiment = experiments::lock(conn, id).await?;
         match experiment.status {
             Status::Completed => Ok(experiment),
-            Status::Active | Status::Paused => experiments::end(conn, id).await,
+            Status::Active | Status::Paused => {
+                let completed = experiments::end(conn, id).await?;
+                routing_changed(conn, completed).await
+            }
             from @ Status::Draft => Err(invalid(id, from, Status::Completed)),
         }
     })

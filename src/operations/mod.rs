@@ -16,4 +16,5 @@ pub mod routing;
 pub mod structure;
 pub mod summary;
 
+pub(crate) mod notify;
 mod transaction;

@@ -6,6 +6,7 @@
 use chrono::{DateTime, Utc};
 use diesel_async::AsyncPgConnection;
 
+use super::notify::routing_changed;
 use super::structure::refuse_completed;
 use super::transaction::transaction;
 use crate::error::{Error, Result};
@@ -121,12 +122,14 @@ fn check_created_by(created_by: Option<&str>) -> Result<(), InvalidValue> {
     storable("created_by", created_by.unwrap_or_default())
 }
 
-/// Locks the variant's experiment, and tells the time thereafter: publishers who race get instants in the
-/// order in which they commit, so that none takes effect before what another already served.
+/// Locks the variant's experiment, announces that it changes, and tells the time thereafter: publishers who race get
+/// instants in the order in which they commit, so that none takes effect before what another already served.
 async fn lock(conn: &mut AsyncPgConnection, variant: VariantId) -> Result<DateTime<Utc>> {
-    refuse_completed(&experiments::lock_of_variant(conn, variant).await?)?;
+    let experiment = experiments::lock_of_variant(conn, variant).await?;
+    refuse_completed(&experiment)?;
     // It may have been deleted while the lock was waited for.
     variants::find(conn, variant).await?.ok_or(Error::VariantNotFound(variant))?;
+    routing_changed(conn, experiment).await?;
     clock(conn).await
 }
 

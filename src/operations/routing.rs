@@ -1,186 +1,90 @@
 //! Routing: which version serves a request for a public model id.
 //!
-//! The only place where an encrypted key is loaded.
+//! The only place where an encrypted key is loaded. What is loaded here answers for an instant; a service that routes
+//! every request asks a [`RoutingCache`](crate::RoutingCache), which keeps it up to date.
 
-use diesel::deserialize::{self, FromSql, FromSqlRow};
-use diesel::pg::{Pg, PgValue};
+mod experiment;
+mod outline;
+mod route;
+mod rows;
+
+pub use self::experiment::RoutedExperiment;
+pub(crate) use self::outline::Outline;
+pub use self::route::{Route, Served, Unavailable};
+
+use chrono::{DateTime, Utc};
+use diesel::dsl::{AsExprOf, AsSelect, auto_type};
+use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::Jsonb;
+use diesel::query_source::AliasedField;
 use diesel_async::AsyncPgConnection;
-use serde_json::Value;
+use std::collections::HashMap;
 
-use crate::bucketing::{self, Subject};
+use self::rows::{HeadRow, Row, Slot, SqlVersion, VariantRow, VersionRow, grouped};
 use crate::error::Result;
 use crate::schema::{model_experiment, model_experiment_variant, model_experiment_variant_version};
-use crate::tables::Returns;
 use crate::tables::experiments::is_routed;
-use crate::tables::versions::current_id_now;
-use crate::values::{
-    AllocationSubject, EncryptedApiKey, ExperimentId, InvalidValue, PublicModelId, Status,
-    Upstream, VariantId, VersionId, Weight,
-};
+use crate::tables::versions::{NEWEST, Newest, NextEffectiveAt, effective_now, next_effective_at};
+use crate::tables::{First, Returns, no_earlier_than};
+use crate::values::{PublicModelId, VersionId};
 
-/// An experiment that is active or paused, with what its variants serve now.
-#[derive(Debug, Clone)]
-pub struct RoutedExperiment {
-    id: ExperimentId,
-    status: Status,
-    variants: Vec<(RoutedVariant, Option<RoutedVersion>)>,
+/// What was loaded by the public model ids, and what time it was by the database's clock; `None` when nothing is
+/// routed.
+pub(crate) struct Loaded<T> {
+    pub(crate) experiments: Vec<(String, T)>,
+    pub(crate) now: Option<DateTime<Utc>>,
 }
 
-#[derive(Debug, Clone, Queryable, Selectable)]
-#[diesel(table_name = model_experiment, check_for_backend(Pg))]
-struct RoutedHead {
-    id: ExperimentId,
-    status: Status,
+/// The columns that are loaded of a variant's current version.
+type Content = (
+    AliasedField<Newest, model_experiment_variant_version::id>,
+    AliasedField<Newest, model_experiment_variant_version::upstream>,
+    AliasedField<Newest, model_experiment_variant_version::encrypted_api_key>,
+);
+
+/// The current version as one value: joined, it would be looked up once more by its id.
+#[auto_type]
+fn current(seen: DateTime<Utc>) -> _ {
+    let content: AsExprOf<Content, SqlVersion> = NEWEST
+        .fields((
+            model_experiment_variant_version::id,
+            model_experiment_variant_version::upstream,
+            model_experiment_variant_version::encrypted_api_key,
+        ))
+        .into_sql::<SqlVersion>();
+    let effective: effective_now = effective_now(seen);
+    effective.select(content)
 }
 
-#[derive(Debug, Clone, Queryable, Selectable)]
-#[diesel(table_name = model_experiment_variant, check_for_backend(Pg))]
-struct RoutedVariant {
-    id: VariantId,
-    weight: Weight,
-}
-
-#[derive(Debug, Clone, Queryable, Selectable)]
-#[diesel(table_name = model_experiment_variant_version, check_for_backend(Pg))]
-struct RoutedVersion {
-    id: VersionId,
-    upstream: Readable<Upstream>,
-    encrypted_api_key: Readable<EncryptedApiKey>,
-}
-
-/// A value that may break a rule of its type: one version that can't be read must not keep the
-/// other variants from being served.
-#[derive(Debug, Clone, FromSqlRow)]
-struct Readable<T>(Result<T, InvalidValue>);
-
-impl<T: TryFrom<Value, Error = InvalidValue>> FromSql<Jsonb, Pg> for Readable<T> {
-    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
-        // `jsonb` holds more than serde_json reads: numbers of any size, any depth.
-        let json = <Value as FromSql<Jsonb, Pg>>::from_sql(value)
-            .map_err(|_| InvalidValue::new("the JSON", "is too deep, or has a number too large"));
-        Ok(Self(json.and_then(TryInto::try_into)))
-    }
-}
-
-/// What to do with a request.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Route<'r> {
-    /// Serve it by this version.
-    Serve(Served<'r>),
-    /// No experiment is active or paused on the public model id: serve it as without experiments.
-    NotExperimented,
-    /// The experiment is paused: answer "not found", and never serve it otherwise.
-    Paused,
-    /// It can't be served now: answer "unavailable", and never serve it otherwise.
-    Unavailable(Unavailable),
-}
-
-/// The version that serves a request.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Served<'r> {
-    /// The experiment.
-    pub experiment: ExperimentId,
-    /// The variant that the subject is bucketed into.
-    pub variant: VariantId,
-    /// The variant's current version.
-    pub version: VersionId,
-    /// What the request was bucketed by.
-    pub subject: AllocationSubject,
-    upstream: &'r Upstream,
-    key: &'r EncryptedApiKey,
-}
-
-/// Why a request can't be served.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Unavailable {
-    /// Neither a user, nor a machine, nor an address is known to bucket by.
-    #[error("the request has no user id, machine id or client address to bucket by")]
-    NoSubject,
-    /// The experiment has no variant.
-    #[error("the experiment has no variant")]
-    NoVariant,
-    /// The variant has no version that is effective yet.
-    #[error("variant {0} has no version that is effective yet")]
-    NoCurrentVersion(VariantId),
-    /// The variant's current version can't be read.
-    #[error("version {version} can't be read: {reason}")]
-    Unreadable {
-        /// The version.
-        version: VersionId,
-        /// The rule that it breaks.
-        reason: InvalidValue,
-    },
-}
-
-impl<'r> Served<'r> {
-    /// Where and how to call the checkpoint.
-    pub fn upstream(&self) -> &'r Upstream {
-        self.upstream
-    }
-
-    /// The encrypted key to call it with.
-    pub fn key(&self) -> &'r EncryptedApiKey {
-        self.key
-    }
-}
-
-impl RoutedExperiment {
-    /// The experiment's id.
-    pub fn id(&self) -> ExperimentId {
-        self.id
-    }
-
-    /// What to do with a request of `subject`.
-    pub fn route(&self, subject: Option<Subject<'_>>) -> Route<'_> {
-        if self.status == Status::Paused {
-            return Route::Paused;
-        }
-        match subject.ok_or(Unavailable::NoSubject).and_then(|subject| self.serve(subject)) {
-            Ok(served) => Route::Serve(served),
-            Err(reason) => Route::Unavailable(reason),
-        }
-    }
-
-    fn serve(&self, subject: Subject<'_>) -> Result<Served<'_>, Unavailable> {
-        let (variant, current) =
-            bucketing::pick(self.id, &self.variants, |(variant, _)| variant.weight, subject)
-                .ok_or(Unavailable::NoVariant)?;
-        let current = current.as_ref().ok_or(Unavailable::NoCurrentVersion(variant.id))?;
-        let unreadable = |reason: &InvalidValue| Unavailable::Unreadable {
-            version: current.id,
-            reason: reason.clone(),
-        };
-        Ok(Served {
-            experiment: self.id,
-            variant: variant.id,
-            version: current.id,
-            subject: subject.kind(),
-            upstream: current.upstream.0.as_ref().map_err(unreadable)?,
-            key: current.encrypted_api_key.0.as_ref().map_err(unreadable)?,
-        })
-    }
-}
-
-fn routed(
-    public_model_id: &PublicModelId,
-) -> impl Returns<(RoutedHead, Option<RoutedVariant>, Option<RoutedVersion>)> {
+#[auto_type]
+fn routed(seen: DateTime<Utc>) -> _ {
+    let head: AsSelect<HeadRow, Pg> = HeadRow::as_select();
+    let variant: AsSelect<Option<VariantRow>, Pg> = Option::<VariantRow>::as_select();
+    let current: First<current> = First(current(seen));
+    let next: NextEffectiveAt = next_effective_at(seen);
+    let now: no_earlier_than = no_earlier_than(seen);
     model_experiment::table
         .left_join(model_experiment_variant::table)
-        .left_join(
-            model_experiment_variant_version::table
-                .on(model_experiment_variant_version::id.nullable().eq(current_id_now())),
-        )
-        .filter(model_experiment::public_model_id.eq(public_model_id))
         .filter(is_routed())
-        .order(model_experiment_variant::id)
-        .select((
-            RoutedHead::as_select(),
-            Option::<RoutedVariant>::as_select(),
-            Option::<RoutedVersion>::as_select(),
-        ))
+        .select((head, variant, current, next, now))
+}
+
+fn all(seen: DateTime<Utc>) -> impl Returns<Row<VersionRow>> {
+    routed(seen)
+}
+
+fn some(public_model_ids: &[String], seen: DateTime<Utc>) -> impl Returns<Row<VersionRow>> {
+    routed(seen).filter(model_experiment::public_model_id.eq_any(public_model_ids))
+}
+
+fn outlines(seen: DateTime<Utc>) -> impl Returns<Row<VersionId>> {
+    model_experiment::table.left_join(model_experiment_variant::table).filter(is_routed()).select((
+        HeadRow::as_select(),
+        Option::<VariantRow>::as_select(),
+        First(effective_now(seen)),
+        next_effective_at(seen),
+        no_earlier_than(seen),
+    ))
 }
 
 /// The experiment that is active or paused on `public_model_id`, with what its variants serve now by the
@@ -213,33 +117,91 @@ pub async fn load(
     conn: &mut AsyncPgConnection,
     public_model_id: &PublicModelId,
 ) -> Result<Option<RoutedExperiment>> {
-    let rows = routed(public_model_id).load(conn).await?;
-    let head = rows.first().map(|(head, ..)| head.clone());
-    Ok(head.map(|RoutedHead { id, status }| RoutedExperiment {
-        id,
-        status,
-        variants: rows
-            .into_iter()
-            .filter_map(|(_, variant, current)| Some((variant?, current)))
-            .collect(),
-    }))
+    let ids = [public_model_id.as_str().to_owned()];
+    let loaded = load_some(conn, &ids, DateTime::UNIX_EPOCH).await?;
+    Ok(loaded.experiments.into_iter().next().map(|(_, experiment)| experiment))
+}
+
+/// Every experiment that is active or paused, with what its variants serve now by the database's clock, under its
+/// public model id: one query, whose cost doesn't grow with the number of old versions.
+///
+/// # Errors
+///
+/// Only what the database says. An experiment that can't be served is among them, and its
+/// [`route`](RoutedExperiment::route) says why.
+pub async fn load_all(conn: &mut AsyncPgConnection) -> Result<HashMap<String, RoutedExperiment>> {
+    Ok(load_all_since(conn, DateTime::UNIX_EPOCH).await?.experiments.into_iter().collect())
+}
+
+/// Every routed experiment, by a clock that was `seen` to say an instant.
+pub(crate) async fn load_all_since(
+    conn: &mut AsyncPgConnection,
+    seen: DateTime<Utc>,
+) -> Result<Loaded<RoutedExperiment>> {
+    Ok(experiments(all(seen).load(conn).await?))
+}
+
+/// The experiments that are routed on `public_model_ids`, by a clock that was `seen` to say an instant.
+pub(crate) async fn load_some(
+    conn: &mut AsyncPgConnection,
+    public_model_ids: &[String],
+    seen: DateTime<Utc>,
+) -> Result<Loaded<RoutedExperiment>> {
+    Ok(experiments(some(public_model_ids, seen).load(conn).await?))
+}
+
+/// The outlines of every routed experiment, by a clock that was `seen` to say an instant.
+pub(crate) async fn load_outlines(
+    conn: &mut AsyncPgConnection,
+    seen: DateTime<Utc>,
+) -> Result<Loaded<Outline>> {
+    let rows = outlines(seen).load(conn).await?;
+    Ok(Loaded::new(rows, |head, slots| Outline::new(head, &slots, |id| *id)))
+}
+
+fn experiments(rows: Vec<Row<VersionRow>>) -> Loaded<RoutedExperiment> {
+    Loaded::new(rows, RoutedExperiment::new)
+}
+
+impl<T> Loaded<T> {
+    fn new<V>(rows: Vec<Row<V>>, make: impl Fn(&HeadRow, Vec<Slot<V>>) -> T) -> Self {
+        let now = rows.first().map(|(.., now)| *now);
+        let experiments =
+            grouped(rows).map(|(head, slots)| (make(&head, slots), head.public_model_id));
+        Self { experiments: experiments.map(|(made, id)| (id, made)).collect(), now }
+    }
 }
 
 #[cfg(test)]
 pub(crate) fn queries() -> Vec<crate::registry::Query> {
     use crate::registry::{query, seed};
 
+    const BY_INSTANT: &str = "IDX_model_experiment_variant_version_variant_effective";
+    const CURRENT: &str = "(variant_id = model_experiment_variant.id) \
+        AND (effective_at <= GREATEST(statement_timestamp(), ?))";
+    const NEXT: &str = "(variant_id = model_experiment_variant.id) \
+        AND (effective_at > GREATEST(statement_timestamp(), ?))";
+    let never = DateTime::UNIX_EPOCH;
+
     vec![
-        query!(routed(&seed::model(4)))
-            .by("UQ_model_experiment_public_model_id_routing", "public_model_id = ?")
+        query!(all(never))
+            .by("IDX_model_experiment_status", "status = ?")
+            .scanning("model_experiment_variant")
+            .by(BY_INSTANT, CURRENT)
+            .by(BY_INSTANT, NEXT)
+            .rows(502, 3759),
+        query!(outlines(never))
+            .by("IDX_model_experiment_status", "status = ?")
+            .scanning("model_experiment_variant")
+            .by(BY_INSTANT, CURRENT)
+            .by(BY_INSTANT, NEXT)
+            .rows(502, 3759),
+        query!(some(&[seed::model(4).as_str().to_owned()], never))
+            .by("UQ_model_experiment_public_model_id_routing", "public_model_id = ANY (?)")
             .by("IDX_model_experiment_variant_experiment_id", "experiment_id = model_experiment.id")
-            .by(
-                "IDX_model_experiment_variant_version_variant_effective",
-                "(variant_id = model_experiment_variant.id) \
-                 AND (effective_at <= statement_timestamp())",
-            )
-            .by("model_experiment_variant_version_pkey", "id = (SubPlan 1)")
-            .rows(2, 11),
-        query!(routed(&seed::model(1001)), "with a long history"),
+            .by(BY_INSTANT, CURRENT)
+            .by(BY_INSTANT, NEXT)
+            .rows(2, 9),
+        query!(some(&[seed::model(1001).as_str().to_owned()], never), "with a long history"),
     ]
 }

@@ -11,7 +11,7 @@ use diesel_async::AsyncPgConnection;
 use serde::Serialize;
 
 use super::variants::Variant;
-use super::{Cursor, First, Page, Returns, statement_timestamp};
+use super::{Cursor, First, Page, Returns, no_earlier_than};
 use crate::error::Result;
 use crate::schema::{model_experiment_variant, model_experiment_variant_version};
 use crate::values::{EncryptedApiKey, ExperimentId, Upstream, VariantId, VersionId, stored};
@@ -47,18 +47,35 @@ diesel::alias!(
     pub(crate) const NEWEST: Alias<Newest> = model_experiment_variant_version as newest
 );
 
-/// The ids of the versions of the variant that a query is about, newest first.
+/// The versions of the variant that a query is about.
 ///
-/// Correlated on the variant's id, so that the current one is found by one descent of the index,
-/// however many older ones there are.
+/// Correlated on the variant's id, so that one of them is found by one descent of the index, however
+/// many older ones there are.
 #[auto_type]
-fn newest_of_variant() -> _ {
-    NEWEST
-        .filter(
-            NEWEST
-                .field(model_experiment_variant_version::variant_id)
-                .eq(model_experiment_variant::id),
-        )
+fn of_variant() -> _ {
+    NEWEST.filter(
+        NEWEST.field(model_experiment_variant_version::variant_id).eq(model_experiment_variant::id),
+    )
+}
+
+/// Those that are effective by `at`, the current one first.
+#[auto_type]
+fn effective_at(at: DateTime<Utc>) -> _ {
+    of_variant()
+        .filter(NEWEST.field(model_experiment_variant_version::effective_at).le(at))
+        .order((
+            NEWEST.field(model_experiment_variant_version::effective_at).desc(),
+            NEWEST.field(model_experiment_variant_version::id).desc(),
+        ))
+        .select(NEWEST.field(model_experiment_variant_version::id))
+}
+
+/// Those that are effective by the database's clock, which was `seen` to say an instant, the current one first.
+#[auto_type]
+pub(crate) fn effective_now(seen: DateTime<Utc>) -> _ {
+    let now: no_earlier_than = no_earlier_than(seen);
+    of_variant()
+        .filter(NEWEST.field(model_experiment_variant_version::effective_at).le(now))
         .order((
             NEWEST.field(model_experiment_variant_version::effective_at).desc(),
             NEWEST.field(model_experiment_variant_version::id).desc(),
@@ -67,15 +84,12 @@ fn newest_of_variant() -> _ {
 }
 
 #[auto_type]
-fn effective_at(at: DateTime<Utc>) -> _ {
-    newest_of_variant().filter(NEWEST.field(model_experiment_variant_version::effective_at).le(at))
-}
-
-#[auto_type]
-fn effective_now() -> _ {
-    newest_of_variant().filter(
-        NEWEST.field(model_experiment_variant_version::effective_at).le(statement_timestamp()),
-    )
+fn effective_later(seen: DateTime<Utc>) -> _ {
+    let now: no_earlier_than = no_earlier_than(seen);
+    of_variant()
+        .filter(NEWEST.field(model_experiment_variant_version::effective_at).gt(now))
+        .order(NEWEST.field(model_experiment_variant_version::effective_at).asc())
+        .select(NEWEST.field(model_experiment_variant_version::effective_at))
 }
 
 /// The id of the version that is current at `at`, in a query over variants.
@@ -83,10 +97,12 @@ pub(crate) fn current_id_at(at: DateTime<Utc>) -> First<effective_at> {
     First(effective_at(at))
 }
 
-/// The id of the version that is current by the database's clock, in a query over variants.
-pub(crate) fn current_id_now() -> First<effective_now> {
-    First(effective_now())
+/// When the next scheduled version takes over, in a query over variants.
+pub(crate) fn next_effective_at(seen: DateTime<Utc>) -> NextEffectiveAt {
+    First(effective_later(seen))
 }
+
+pub(crate) type NextEffectiveAt = First<effective_later>;
 
 /// The versions of `variant` that are effective by `at`, newest first.
 #[auto_type]

@@ -4,7 +4,7 @@ use diesel::Selectable;
 use diesel::dsl::{AsSelect, SqlTypeOf};
 use diesel::pg::Pg;
 use diesel::query_builder::Query;
-use diesel::sql_types::{self, HasSqlType, Nullable};
+use diesel::sql_types::{self, HasSqlType, Nullable, Record};
 use std::collections::HashMap;
 use tokio_postgres::types::Type;
 
@@ -53,6 +53,13 @@ impl<T: Columns + sql_types::SqlType> Columns for Nullable<T> {
     }
 }
 
+/// One value, whose parts the server doesn't describe.
+impl<T> Columns for Record<T> {
+    fn describe(is_nullable: bool, columns: &mut Vec<Column>) {
+        columns.push(Column { oid: Type::RECORD.oid(), is_nullable });
+    }
+}
+
 impl<R: Selectable<Pg>> Columns for AsSelect<R, Pg>
 where
     SqlTypeOf<R::SelectExpression>: Columns,
@@ -86,6 +93,7 @@ macro_rules! several {
 several!(A B);
 several!(A B C);
 several!(A B C D);
+several!(A B C D E);
 several!(A B C D E F);
 several!(A B C D E F G);
 several!(A B C D E F G H);
@@ -94,10 +102,15 @@ several!(A B C D E F G H I J K L M N O P Q);
 
 /// The columns that a query says are never null, where the server can't tell: counts, values of functions, and the id
 /// by which requests were asked for.
-const ASSUMED: [&str; 12] = [
+const ASSUMED: [&str; 17] = [
     "tables::clock::instant: statement_timestamp",
     "tables::versions::any_effective_at: exists",
     "operations::feedback::by_client_request_ids: client_request_id",
+    "operations::notify::notification: ?column?",
+    "operations::routing::all: greatest",
+    "operations::routing::outlines: greatest",
+    "operations::routing::some: greatest",
+    "operations::routing::some.with a long history: greatest",
     "operations::summary::sums: count",
     "operations::summary::sums: count",
     "operations::summary::sums_by_subject: count",

@@ -71,6 +71,12 @@ impl Query {
         self
     }
 
+    /// A table that each plan reads from end to end, of which the query asks for a large part.
+    pub(crate) fn scanning(mut self, table: &'static str) -> Self {
+        self.plan.scanned.insert(table.to_owned());
+        self
+    }
+
     /// How many rows of the seeded database it returns, and how many rows of tables it may read for that.
     pub(crate) fn rows(mut self, returned: u32, read: u32) -> Self {
         (self.plan.returned, self.plan.read) = (returned, read);
@@ -98,6 +104,7 @@ fn all() -> Vec<Query> {
         tables::variants::queries(),
         tables::versions::queries(),
         operations::feedback::queries(),
+        operations::notify::queries(),
         operations::overview::queries(),
         operations::record::queries(),
         operations::record::statement::queries(),
@@ -165,7 +172,8 @@ fn nothing_but_a_query_function_is_run() {
     // Where running itself is.
     let rows = root.join("tables/rows.rs");
     for file in sources(&root).into_iter().filter(|file| *file != rows) {
-        let source = fs::read_to_string(&file).unwrap();
+        // Atomics are loaded too.
+        let source = fs::read_to_string(&file).unwrap().replace(".load(Ordering::", "");
         let known = function.captures_iter(&source).filter(|run| functions.contains(&run[1]));
         let found = run.find_iter(&source).count();
         assert_eq!(known.count(), found, "{} runs what isn't registered", file.display());

@@ -20,6 +20,8 @@ const STAYS_SMALL: &str = "__diesel_schema_migrations";
 pub(crate) struct Plan {
     /// The indexes that it uses, with their conditions.
     pub(super) indexes: BTreeSet<(String, String)>,
+    /// The tables that it reads from end to end.
+    pub(super) scanned: BTreeSet<String>,
     /// How many rows it returns.
     pub(super) returned: u32,
     /// How many rows of tables it reads at most.
@@ -42,7 +44,7 @@ struct Explained {
 impl Explained {
     fn is(&self, expected: &Plan) -> bool {
         self.indexes == expected.indexes
-            && self.scanned.is_empty()
+            && self.scanned == expected.scanned
             && self.returned == f64::from(expected.returned)
             && self.read <= f64::from(expected.read)
     }
@@ -225,7 +227,11 @@ async fn queries_read_what_they_return_by_their_indexes_after_any_number_of_vers
             name.strip_suffix(seed::LONG) == Some(short) && *short_mode == mode
         };
         let (.., short) = found.iter().find(is_short).unwrap();
-        assert_eq!(long.to_string(), short.to_string(), "{name} with {mode}");
+        // Of each variant, an entry may be the first or the last of its page.
+        let differ = long.buffers.abs_diff(short.buffers);
+        assert!(differ <= 2, "{name} with {mode}: {long}\ninstead of {short}");
         assert!(long.buffers > 0 && long.buffers <= 40, "{name} with {mode}: {long}");
+        let long = Explained { buffers: short.buffers, ..long };
+        assert_eq!(long.to_string(), short.to_string(), "{name} with {mode}");
     }
 }

@@ -76,8 +76,8 @@ impl Answer {
     }
 }
 
-impl From<Route<'_>> for Routed {
-    fn from(route: Route<'_>) -> Self {
+impl From<Route> for Routed {
+    fn from(route: Route) -> Self {
         match route {
             Route::Serve(served) => Self::Serve {
                 experiment: served.experiment,
