@@ -3,6 +3,7 @@
 //!
 //! - [`tables`] says what is stored, [`operations`] what a service does, [`values`] what both are made of.
 //! - [`bucketing`] is the pure function that assigns users to variants.
+//! - [`RoutingCache`] answers from memory who serves a request.
 //! - [`Pool`], [`connection`] and [`migrations`] lead to a database with the schema.
 //!
 //! Every query takes `&mut AsyncPgConnection` first, so that it joins a transaction of the caller's.
@@ -13,6 +14,7 @@ pub mod error;
 pub mod migrations;
 pub mod operations;
 pub mod pool;
+pub mod routing_cache;
 #[expect(missing_docs, reason = "generated: the database's comments document tables and columns")]
 pub mod schema;
 pub mod tables;
@@ -21,6 +23,7 @@ pub mod values;
 pub use diesel_async::AsyncPgConnection;
 pub use error::{Error, Result};
 pub use pool::Pool;
+pub use routing_cache::{RoutingCache, RoutingOptions};
 pub use secrecy;
 
 #[cfg(test)]

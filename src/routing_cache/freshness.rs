@@ -1,0 +1,34 @@
+//! How old a routing cache is.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// When all that is held was last known to be what the database has. It is measured by the monotonic clock: nobody's
+/// calendar matters.
+pub(super) struct Freshness {
+    start: Instant,
+    /// Nanoseconds from the start.
+    confirmed: AtomicU64,
+}
+
+impl Freshness {
+    /// All that is held was asked for at `asked`.
+    pub(super) fn new(asked: Instant) -> Self {
+        Self { start: asked, confirmed: AtomicU64::new(0) }
+    }
+
+    /// All that is held is what the database had at `asked` or later.
+    pub(super) fn confirm(&self, asked: Instant) {
+        self.confirmed.store(self.nanoseconds(asked), Ordering::Release);
+    }
+
+    pub(super) fn age(&self) -> Duration {
+        let confirmed = self.confirmed.load(Ordering::Acquire);
+        Duration::from_nanos(self.nanoseconds(Instant::now()).saturating_sub(confirmed))
+    }
+
+    fn nanoseconds(&self, at: Instant) -> u64 {
+        // 584 years fit.
+        u64::try_from(at.duration_since(self.start).as_nanos()).unwrap_or(u64::MAX)
+    }
+}

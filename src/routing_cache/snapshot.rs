@@ -1,0 +1,86 @@
+//! What a routing cache holds.
+
+use arc_swap::ArcSwap;
+use foldhash::fast::RandomState;
+use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use crate::bucketing::Subject;
+use crate::operations::routing::{Outline, Route, RoutedExperiment};
+
+/// How many maps the experiments are spread over: a change copies one of them, which is small however many
+/// experiments there are.
+const SHARDS: usize = 256;
+
+type Shard = HashMap<Box<str>, Arc<RoutedExperiment>, RandomState>;
+
+/// Every routed experiment under its public model id. One task changes it, any number read it without waiting.
+pub(super) struct Snapshot {
+    shards: Box<[ArcSwap<Shard>]>,
+    hasher: RandomState,
+}
+
+impl Snapshot {
+    pub(super) fn new(experiments: impl IntoIterator<Item = (String, RoutedExperiment)>) -> Self {
+        let hasher = RandomState::default();
+        let mut shards = vec![Shard::default(); SHARDS];
+        for (id, experiment) in experiments {
+            let at = shard(&hasher, &id);
+            shards[at].insert(id.into(), Arc::new(experiment));
+        }
+        Self { shards: shards.into_iter().map(ArcSwap::from_pointee).collect(), hasher }
+    }
+
+    /// What to do with a request of `subject` for `public_model_id`.
+    pub(super) fn route(&self, public_model_id: &str, subject: Option<Subject<'_>>) -> Route {
+        match self.shard(public_model_id).load().get(public_model_id) {
+            Some(experiment) => experiment.route(subject),
+            None => Route::NotExperimented,
+        }
+    }
+
+    pub(super) fn find(&self, public_model_id: &str) -> Option<Arc<RoutedExperiment>> {
+        self.shard(public_model_id).load().get(public_model_id).cloned()
+    }
+
+    /// Replaces what is routed on `public_model_id`; nothing is, where `experiment` is none.
+    pub(super) fn replace(&self, public_model_id: &str, experiment: Option<RoutedExperiment>) {
+        let shard = self.shard(public_model_id);
+        let mut changed = Shard::clone(&shard.load());
+        match experiment {
+            Some(experiment) => changed.insert(public_model_id.into(), Arc::new(experiment)),
+            None => changed.remove(public_model_id),
+        };
+        shard.store(Arc::new(changed));
+    }
+
+    /// The public model ids on which something else is routed than `outlines`, which are all that there are, say.
+    pub(super) fn changed(&self, outlines: &[(String, Outline)]) -> Vec<String> {
+        let routed: HashSet<&str> = outlines.iter().map(|(id, _)| id.as_str()).collect();
+        let differs = |(id, outline): &&(String, Outline)| {
+            self.find(id).is_none_or(|held| held.outline() != outline)
+        };
+        let mut changed: Vec<_> =
+            outlines.iter().filter(differs).map(|(id, _)| id.clone()).collect();
+        for shard in &self.shards {
+            let shard = shard.load();
+            let gone = shard.keys().filter(|id| !routed.contains(&***id));
+            changed.extend(gone.map(|id| String::from(&**id)));
+        }
+        changed
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.load().len()).sum()
+    }
+
+    fn shard(&self, public_model_id: &str) -> &ArcSwap<Shard> {
+        &self.shards[shard(&self.hasher, public_model_id)]
+    }
+}
+
+fn shard(hasher: &RandomState, public_model_id: &str) -> usize {
+    // The maps look at other bits of their own hashes, which are seeded otherwise.
+    (hasher.hash_one(public_model_id) % SHARDS as u64) as usize
+}
