@@ -8,7 +8,7 @@ fn log(
     key: &SecretString,
     encrypted: &EncryptedApiKey,
     cipher: &ApiKeyCipher,
-    served: &Served<'_>,
+    served: &Served,
     routed: &RoutedExperiment,
     prompt: &PromptCapture<'_>,
 ) {

@@ -10,7 +10,7 @@ fn log(
     key: &SecretString,
     encrypted: &EncryptedApiKey,
     cipher: &ApiKeyCipher,
-    served: &Served<'_>,
+    served: &Served,
     routed: &RoutedExperiment,
     prompt: &PromptCapture<'_>,
 ) -> serde_json::Result<()> {

@@ -136,7 +136,7 @@ fn log(
     label: &Label,
     version: &Version,
     prompt: &PromptCapture<'_>,
-    served: &Served<'_>,
+    served: &Served,
 ) -> serde_json::Result<Value> {
     println!("{label} {} {}", prompt.request_body_ref(), served.version);
     version.serialize(Serializer)
@@ -146,7 +146,7 @@ fn redacted(
     key: &SecretString,
     encrypted: &EncryptedApiKey,
     cipher: &ApiKeyCipher,
-    served: &Served<'_>,
+    served: &Served,
     routed: &RoutedExperiment,
 ) {
     println!("{key:?} {encrypted:?} {cipher:?} {served:?} {routed:?}");
