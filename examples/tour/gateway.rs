@@ -2,13 +2,13 @@
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
-use model_experiments::Pool;
 use model_experiments::bucketing::Subject;
 use model_experiments::operations::record::{self, Outcome};
-use model_experiments::operations::routing::{Route, RoutedExperiment};
+use model_experiments::operations::routing::Route;
 use model_experiments::tables::requests::NewRequest;
 use model_experiments::tables::usages::Usage;
 use model_experiments::values::{PromptCapture, PublicModelId, VariantId};
+use model_experiments::{Pool, RoutingCache};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -24,9 +24,13 @@ const INPUT_PRICE: u32 = 3;
 /// Microdollars for a token: fifteen dollars for a million of the answer's.
 const OUTPUT_PRICE: u32 = 15;
 
+/// How long a change may take to be heard of, before the tour gives up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A gateway that replays requests in place of calling anybody.
 pub struct Gateway<'a> {
     pool: &'a Pool,
+    routing: &'a RoutingCache,
     model: &'a PublicModelId,
     bar: ProgressBar,
     recorded: usize,
@@ -48,17 +52,17 @@ fn user(number: usize) -> String {
     format!("user-{number}")
 }
 
-/// What a request of `user` is bucketed by.
-pub fn subject(user: &str) -> Option<Subject<'_>> {
-    Subject::first_of(Some(user), None, None)
-}
-
 impl<'a> Gateway<'a> {
     /// A gateway that is to serve `requests` requests for `model`.
-    pub fn new(pool: &'a Pool, model: &'a PublicModelId, requests: usize) -> Result<Self> {
+    pub fn new(
+        pool: &'a Pool,
+        routing: &'a RoutingCache,
+        model: &'a PublicModelId,
+        requests: usize,
+    ) -> Result<Self> {
         let style = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} {eta}")?;
         let bar = ProgressBar::new(u64::try_from(requests)?).with_style(style);
-        Ok(Self { pool, model, bar, recorded: 0, busy: Duration::ZERO })
+        Ok(Self { pool, routing, model, bar, recorded: 0, busy: Duration::ZERO })
     }
 
     /// Prints a line above the progress bar.
@@ -71,15 +75,28 @@ impl<'a> Gateway<'a> {
         self.bar.finish_and_clear();
     }
 
+    /// What to do with a request of `user`.
+    pub fn route(&self, user: &str) -> Route {
+        self.routing.pick(self.model.as_str(), Subject::first_of(Some(user), None, None))
+    }
+
+    /// Waits until a user's requests are routed as `is_expected` says, and tells how long that took.
+    pub async fn until(&self, is_expected: impl Fn(&Route) -> bool) -> Result<Duration> {
+        let start = Instant::now();
+        while !users().any(|user| is_expected(&self.route(&user))) {
+            if start.elapsed() > PATIENCE {
+                return Err("routing didn't hear of a change".into());
+            }
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+        Ok(start.elapsed())
+    }
+
     /// Routes and records `requests`, several at a time.
-    pub async fn replay(
-        &mut self,
-        routed: &RoutedExperiment,
-        requests: &[TraceRequest],
-    ) -> Result<Vec<Served>> {
+    pub async fn replay(&mut self, requests: &[TraceRequest]) -> Result<Vec<Served>> {
         let start = Instant::now();
         let served: Vec<_> = stream::iter(requests)
-            .map(|request| self.serve(routed, request))
+            .map(|request| self.serve(request))
             .buffer_unordered(CONCURRENCY)
             .try_collect()
             .await?;
@@ -88,10 +105,10 @@ impl<'a> Gateway<'a> {
         Ok(served)
     }
 
-    async fn serve(&self, routed: &RoutedExperiment, request: &TraceRequest) -> Result<Served> {
+    async fn serve(&self, request: &TraceRequest) -> Result<Served> {
         let TraceRequest { number, input_tokens, output_tokens } = *request;
         let user = user(number % USERS);
-        let served = match routed.route(subject(&user)) {
+        let served = match self.route(&user) {
             Route::Serve(served) => served,
             other => return Err(format!("request {number} was not served: {other:?}").into()),
         };

@@ -22,11 +22,10 @@ mod report;
 mod trace;
 
 use clap::Parser;
-use model_experiments::bucketing::Subject;
-use model_experiments::operations::routing::{self, Route};
+use model_experiments::operations::routing::Route;
 use model_experiments::operations::{lifecycle, publish};
 use model_experiments::values::{PublicModelId, Timestamp};
-use model_experiments::{Pool, connection, migrations};
+use model_experiments::{Pool, RoutingCache, RoutingOptions, connection, migrations};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -115,7 +114,8 @@ async fn tour(url: &str, model: &PublicModelId, trace: &[TraceRequest]) -> Resul
     // The operator's connection is no gateway's, so it isn't from the pool.
     let conn = &mut connection::connect(url).await?;
     let pool = Pool::builder(url).max_size(CONCURRENCY).application_name("tour").build()?;
-    let mut gateway = Gateway::new(&pool, model, trace.len())?;
+    let routing = RoutingCache::start(url, RoutingOptions::default()).await?;
+    let mut gateway = Gateway::new(&pool, &routing, model, trace.len())?;
     let (before_swap, after_swap) = trace.split_at(trace.len() / 2);
     let (before_pause, after_pause) = after_swap.split_at(after_swap.len() / 2);
 
@@ -123,43 +123,41 @@ async fn tour(url: &str, model: &PublicModelId, trace: &[TraceRequest]) -> Resul
     let (experiment, [control, candidate]) = operator::create(conn, &cipher, model).await?;
     lifecycle::activate(conn, experiment).await?;
     println!("{} is an experiment now: control (weight 1), candidate (weight 3)", model.as_str());
+    gateway.until(|route| matches!(route, Route::Serve(_))).await?;
 
     let start = Timestamp::now();
-    let first_routing = load(conn, model).await?;
-    let served = gateway.replay(&first_routing, before_swap).await?;
+    let old_key = operator::key_of(&gateway, control.variant.id, &cipher)?;
+    let served = gateway.replay(before_swap).await?;
 
     let new_checkpoint = operator::upstream("preview-rc3")?;
     publish::now(conn, candidate.variant.id, publish::NewVersion::keeping_key(&new_checkpoint))
         .await?;
     let new_key = operator::demonstration_key("control, second");
-    publish::rotate_key(conn, control.variant.id, &cipher.encrypt(&new_key)?, None).await?;
-    let second_routing = load(conn, model).await?;
+    let rotated =
+        publish::rotate_key(conn, control.variant.id, &cipher.encrypt(&new_key)?, None).await?;
     gateway.say("Halfway: candidate serves another checkpoint, control has another API key");
-    operator::check_rotation(
-        &cipher,
-        control.variant.id,
-        (&first_routing, &control.key),
-        (&second_routing, &new_key),
-    )?;
+    let took = gateway
+        .until(|route| matches!(route, Route::Serve(served) if served.version == rotated.id))
+        .await?;
+    gateway.say(&format!("  the gateway knew {:.1} ms later", took.as_secs_f64() * 1_000.0));
+    let is_key = operator::key_of(&gateway, control.variant.id, &cipher)?;
+    operator::check_rotation((&old_key, &control.key), (&is_key, &new_key))?;
     gateway.say("  control is called with the new key; before, it was called with the old one");
-    gateway.replay(&second_routing, before_pause).await?;
+    gateway.replay(before_pause).await?;
 
     lifecycle::pause(conn, experiment).await?;
-    let somebody = Subject::first_of(Some("somebody"), None, None);
-    match load(conn, model).await?.route(somebody) {
-        Route::Paused => gateway.say("Paused: routing says so, and a gateway answers 404"),
-        other => return Err(format!("paused, but routing says {other:?}").into()),
-    }
+    gateway.until(|route| *route == Route::Paused).await?;
+    gateway.say("Paused: routing says so, and a gateway answers 404");
     lifecycle::activate(conn, experiment).await?;
+    gateway.until(|route| matches!(route, Route::Serve(_))).await?;
     gateway.say("Resumed");
-    gateway.replay(&load(conn, model).await?, after_pause).await?;
-    gateway.finish();
+    gateway.replay(after_pause).await?;
 
     lifecycle::complete(conn, experiment).await?;
-    match routing::load(conn, model).await? {
-        None => println!("Completed: routing says that nothing is experimented with any more"),
-        Some(_) => return Err("completed, but routing still finds the experiment".into()),
-    }
+    gateway.until(|route| *route == Route::NotExperimented).await?;
+    gateway.finish();
+    println!("Completed: routing says that nothing is experimented with any more");
+    routing.shutdown().await;
 
     let arms = [&control.variant, &candidate.variant];
     let window = start.into()..Timestamp::now().into();
@@ -167,12 +165,4 @@ async fn tour(url: &str, model: &PublicModelId, trace: &[TraceRequest]) -> Resul
     println!("{}", report::prove_history(conn, &candidate, &served).await?);
     println!("{}", gateway.throughput());
     Ok(())
-}
-
-async fn load(
-    conn: &mut diesel_async::AsyncPgConnection,
-    model: &PublicModelId,
-) -> Result<routing::RoutedExperiment> {
-    let routed = routing::load(conn, model).await?;
-    Ok(routed.ok_or_else(|| format!("routing finds no experiment on {}", model.as_str()))?)
 }

@@ -1,7 +1,7 @@
 //! What an operator does: setting the experiment up, and changing what its variants serve.
 
 use diesel_async::AsyncPgConnection;
-use model_experiments::operations::routing::{Route, RoutedExperiment};
+use model_experiments::operations::routing::Route;
 use model_experiments::operations::{publish, structure};
 use model_experiments::tables::experiments::{self, NewExperiment};
 use model_experiments::tables::variants::Variant;
@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use crate::Result;
-use crate::gateway;
+use crate::gateway::{self, Gateway};
 
 /// A variant as it began.
 pub struct Arm {
@@ -69,32 +69,29 @@ async fn arm(
     Ok(Arm { variant, first, key })
 }
 
-/// Checks that `variant` was called with the old key before, and is called with the new one after.
-pub fn check_rotation(
-    cipher: &ApiKeyCipher,
-    variant: VariantId,
-    (before, old): (&RoutedExperiment, &SecretString),
-    (after, new): (&RoutedExperiment, &SecretString),
-) -> Result<()> {
-    let (was, is) = (key_of(before, variant, cipher)?, key_of(after, variant, cipher)?);
-    let same = |a: &SecretString, b: &SecretString| a.expose_secret() == b.expose_secret();
-    if same(&was, old) && same(&is, new) && !same(old, new) {
-        Ok(())
-    } else {
-        Err("the key was rotated, but routing doesn't hand out the new one".into())
-    }
-}
-
 /// The key that `variant` is called with, found by routing a user who is bucketed into it.
-fn key_of(
-    routed: &RoutedExperiment,
+pub fn key_of(
+    gateway: &Gateway<'_>,
     variant: VariantId,
     cipher: &ApiKeyCipher,
 ) -> Result<SecretString> {
-    let served = gateway::users().find_map(|user| match routed.route(gateway::subject(&user)) {
+    let served = gateway::users().find_map(|user| match gateway.route(&user) {
         Route::Serve(served) if served.variant == variant => Some(served),
         _ => None,
     });
     let served = served.ok_or_else(|| format!("no user is bucketed into variant {variant}"))?;
     Ok(cipher.decrypt(served.key())?)
+}
+
+/// Checks that a variant was called with the old key, and is called with the new one.
+pub fn check_rotation(
+    (was, old): (&SecretString, &SecretString),
+    (is, new): (&SecretString, &SecretString),
+) -> Result<()> {
+    let same = |a: &SecretString, b: &SecretString| a.expose_secret() == b.expose_secret();
+    if same(was, old) && same(is, new) && !same(old, new) {
+        Ok(())
+    } else {
+        Err("the key was rotated, but routing doesn't hand out the new one".into())
+    }
 }
