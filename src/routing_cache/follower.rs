@@ -126,6 +126,7 @@ impl Follower {
             self.held.snapshot.replace(id, experiment);
         }
         self.held.metrics.reloads.increment(public_model_ids.len() as u64);
+        self.held.observe();
         Ok(())
     }
 

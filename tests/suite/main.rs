@@ -17,6 +17,7 @@ mod races;
 mod reading;
 mod record;
 mod routing;
+mod routing_cache;
 mod secrets;
 mod statements;
 mod structure;

@@ -2,6 +2,7 @@
 
 pub mod dump;
 pub mod fixtures;
+pub mod network;
 pub mod postgres;
 pub mod queries;
 

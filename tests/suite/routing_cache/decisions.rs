@@ -1,0 +1,143 @@
+//! What a cache answers.
+
+use super::{announced, cache, pick, user};
+use crate::support::TestDatabase;
+use crate::support::fixtures::{Ready, active, public_model_id, raw, ready, unguard};
+use diesel_async::AsyncPgConnection;
+use model_experiments::RoutingCache;
+use model_experiments::operations::lifecycle;
+use model_experiments::operations::routing::{self, Route, Unavailable};
+use std::collections::HashSet;
+
+/// The public model ids of [`outcomes`], and one without an experiment.
+const MODELS: [&str; 8] = [
+    "partner/draft",
+    "partner/served",
+    "partner/paused",
+    "partner/completed",
+    "partner/broken",
+    "partner/not yet",
+    "partner/far",
+    "partner/none",
+];
+
+/// An experiment of each kind; the last four but one in a state that only another writer can bring about.
+async fn outcomes(conn: &mut AsyncPgConnection) {
+    ready(conn, "partner/draft").await;
+    active(conn, "partner/served").await;
+    let paused = active(conn, "partner/paused").await.experiment.id;
+    lifecycle::pause(conn, paused).await.unwrap();
+    let completed = active(conn, "partner/completed").await.experiment.id;
+    lifecycle::complete(conn, completed).await.unwrap();
+
+    let broken = active(conn, "partner/broken").await;
+    let not_yet = active(conn, "partner/not-yet").await;
+    let far = active(conn, "partner/far").await;
+    unguard(conn).await;
+    let of = |ready: &Ready| format!("WHERE variant_id = '{}'", ready.candidate.id);
+    let versions = "model_experiment_variant_version";
+    let (of_broken, of_not_yet, of_far) = (of(&broken), of(&not_yet), of(&far));
+    let sql = format!(
+        "UPDATE {versions} SET upstream = '{{}}' {of_broken};
+         UPDATE {versions} SET effective_at = now() + interval '1 day' {of_not_yet};
+         INSERT INTO {versions} (variant_id, upstream, encrypted_api_key, effective_at)
+            SELECT variant_id, upstream, encrypted_api_key, '290000-01-01Z' FROM {versions} {of_far};
+         UPDATE model_experiment SET public_model_id = 'partner/not yet'
+            WHERE public_model_id = 'partner/not-yet'"
+    );
+    raw(conn, &sql).await.unwrap();
+}
+
+fn kind(route: &Route) -> &'static str {
+    match route {
+        Route::Serve(_) => "served",
+        Route::NotExperimented => "not experimented",
+        Route::Paused => "paused",
+        Route::Unavailable(Unavailable::NoSubject) => "no subject",
+        Route::Unavailable(Unavailable::NoCurrentVersion(_)) => "no current version",
+        Route::Unavailable(Unavailable::Unreadable { .. }) => "unreadable",
+        Route::Unavailable(reason) => panic!("{reason}"),
+    }
+}
+
+fn kinds(cache: &RoutingCache) -> Vec<&'static str> {
+    MODELS.iter().map(|model| kind(&pick(cache, model))).collect()
+}
+
+#[tokio::test]
+async fn each_kind_of_experiment_has_its_outcome_and_none_spoils_another() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    outcomes(conn).await;
+    let cache = cache(&db, announced()).await;
+    let expected = [
+        "not experimented",
+        "served",
+        "paused",
+        "not experimented",
+        "unreadable",
+        // Its public model id breaks the rule of its type, so no typed caller can ask for it.
+        "no current version",
+        "served",
+        "not experimented",
+    ];
+    assert_eq!(kinds(&cache), expected);
+    assert_eq!(cache.len(), 5);
+    for model in ["partner/served", "partner/far"] {
+        assert_eq!(kind(&cache.pick(model, None)), "no subject");
+    }
+    for (model, kind_of_it) in [
+        ("partner/paused", "paused"),
+        ("partner/none", "not experimented"),
+        ("", "not experimented"),
+    ] {
+        assert_eq!(kind(&cache.pick(model, None)), kind_of_it);
+    }
+}
+
+#[tokio::test]
+async fn is_what_the_database_would_have_answered() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    outcomes(conn).await;
+    let cache = cache(&db, announced()).await;
+    let all = routing::load_all(conn).await.unwrap();
+    assert_eq!(all.len(), 5);
+    let mut variants = HashSet::new();
+    for (model, routed) in &all {
+        for at in 0..50 {
+            let name = format!("user-{at}");
+            let route = cache.pick(model, user(&name));
+            assert_eq!(route, routed.route(user(&name)));
+            if let Ok(model) = model.parse() {
+                let one = routing::load(conn, &model).await.unwrap().unwrap();
+                assert_eq!(route, one.route(user(&name)));
+            }
+            if let Route::Serve(served) = route {
+                variants.insert(served.variant);
+            }
+        }
+    }
+    assert_eq!(variants.len(), 4);
+    assert!(routing::load(conn, &public_model_id("partner/none")).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_decision_allocates_nothing() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    outcomes(conn).await;
+    let cache = cache(&db, announced()).await;
+    // Each thread takes a place among the readers at its first pick.
+    pick(&cache, "partner/served");
+    for model in MODELS {
+        for subject in [user("user-1"), None] {
+            let mut route = None;
+            let allocated =
+                allocation_counter::measure(|| route = Some(cache.pick(model, subject)));
+            assert_eq!(allocated.count_total, 0, "{model}: {route:?}");
+        }
+    }
+    let counted = allocation_counter::measure(|| drop(String::from(MODELS[0])));
+    assert_eq!(counted.count_total, 1);
+}

@@ -1,0 +1,178 @@
+//! What a cache does while the database can't tell it anything, and afterwards.
+
+use super::{
+    BACKENDS, announced, cache, internal_id_of, pick, polled, served, until, until_served,
+};
+use crate::support::TestDatabase;
+use crate::support::fixtures::{active, eventually, number, pid, publish_now, raw};
+use crate::support::network::Network;
+use crate::support::postgres::{Binaries, Server};
+use diesel_async::AsyncPgConnection;
+use model_experiments::operations::lifecycle;
+use model_experiments::operations::routing::{Route, Unavailable};
+use model_experiments::{RoutingCache, RoutingOptions, connection, migrations};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+use tokio::task::yield_now;
+
+const STALE: Route = Route::Unavailable(Unavailable::Stale);
+
+/// The process on the server that serves the cache, once there is one.
+async fn backend(watcher: &mut AsyncPgConnection) -> i64 {
+    eventually("the cache is connected", async || {
+        number(watcher, &format!("SELECT count(*) AS number {BACKENDS}")).await == 1
+    })
+    .await;
+    number(watcher, &format!("SELECT pid::bigint AS number {BACKENDS}")).await
+}
+
+#[tokio::test]
+async fn a_killed_connection_is_made_anew_and_listens_again() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    active(conn, "partner/foo").await;
+    let cache = cache(&db, announced()).await;
+    let served = served(&cache, "partner/foo");
+    for round in 1..=3 {
+        let killed = backend(conn).await;
+        raw(conn, &format!("SELECT pg_terminate_backend({killed})")).await.unwrap();
+        // Perhaps before it listens again, perhaps after.
+        publish_now(conn, served.variant, &format!("at once {round}")).await;
+        until_served(&cache, "partner/foo", &format!("at once {round}")).await;
+        eventually("it is another connection", async || backend(conn).await != killed).await;
+        publish_now(conn, served.variant, &format!("later {round}")).await;
+        until_served(&cache, "partner/foo", &format!("later {round}")).await;
+    }
+}
+
+#[tokio::test]
+async fn what_changed_during_an_outage_is_known_after_it() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    active(conn, "partner/foo").await;
+    let gone = active(conn, "partner/gone").await;
+    let network = Network::to(&db.url()).await;
+    let cache = RoutingCache::start(network.url(), announced()).await.unwrap();
+    let served = served(&cache, "partner/foo");
+
+    network.cut();
+    publish_now(conn, served.variant, "meanwhile").await;
+    lifecycle::complete(conn, gone.experiment.id).await.unwrap();
+    active(conn, "partner/new").await;
+    // It goes on by what it has.
+    assert_eq!(
+        internal_id_of(&pick(&cache, "partner/gone")),
+        internal_id_of(&pick(&cache, "partner/gone"))
+    );
+    assert!(matches!(pick(&cache, "partner/gone"), Route::Serve(_)));
+    assert_eq!(pick(&cache, "partner/new"), Route::NotExperimented);
+
+    network.mend();
+    until_served(&cache, "partner/foo", "meanwhile").await;
+    until(&cache, "partner/gone", |route| *route == Route::NotExperimented).await;
+    until(&cache, "partner/new", |route| matches!(route, Route::Serve(_))).await;
+}
+
+#[tokio::test]
+async fn a_connection_on_which_nothing_arrives_counts_as_lost() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    active(conn, "partner/foo").await;
+    let network = Network::to(&db.url()).await;
+    let options = polled().load_timeout(Duration::from_millis(200));
+    let cache = RoutingCache::start(network.url(), options).await.unwrap();
+    let served = served(&cache, "partner/foo");
+
+    network.silence();
+    publish_now(conn, served.variant, "meanwhile").await;
+    // Longer than polls and the timeout take: it has tried in vain.
+    eventually("it has noticed", async || {
+        yield_now().await;
+        cache.age() > Duration::from_millis(500)
+    })
+    .await;
+    assert_ne!(internal_id_of(&pick(&cache, "partner/foo")), Some("meanwhile"));
+    network.mend();
+    until_served(&cache, "partner/foo", "meanwhile").await;
+}
+
+#[tokio::test]
+async fn is_stale_past_the_limit_and_recovers() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    active(conn, "partner/foo").await;
+    let network = Network::to(&db.url()).await;
+    let limit = Duration::from_millis(1_500);
+    let cache = RoutingCache::start(network.url(), polled().max_staleness(limit)).await.unwrap();
+    assert!(matches!(pick(&cache, "partner/foo"), Route::Serve(_)));
+    assert_eq!(pick(&cache, "partner/none"), Route::NotExperimented);
+
+    network.cut();
+    for model in ["partner/foo", "partner/none"] {
+        // Whoever is told the age before the pick and after it knows what the pick had to say.
+        eventually("it is stale", async || {
+            yield_now().await;
+            let before = cache.age();
+            let route = pick(&cache, model);
+            assert!(before <= limit || route == STALE, "{before:?} {route:?}");
+            assert!(cache.age() > limit || route != STALE, "{route:?}");
+            route == STALE
+        })
+        .await;
+    }
+    network.mend();
+    until(&cache, "partner/foo", |route| matches!(route, Route::Serve(_))).await;
+    until(&cache, "partner/none", |route| *route == Route::NotExperimented).await;
+    assert!(cache.age() <= limit);
+}
+
+#[tokio::test]
+async fn a_server_that_crashes_and_starts_again_is_followed_again() {
+    // Unlike the other tests' server, this one has to remember what was committed.
+    let settings = |_: &Path| Ok(vec!["synchronous_commit=on".to_owned()]);
+    let server = Server::start_with(&Binaries::find(|_| {}).unwrap(), None, settings).unwrap();
+    let url = server.url("postgres");
+    migrations::run(&url).await.unwrap();
+    let conn = &mut connection::connect(&url).await.unwrap();
+    active(conn, "partner/foo").await;
+    let cache = RoutingCache::start(&url, announced()).await.unwrap();
+    let served = served(&cache, "partner/foo");
+
+    // The server starts all over when one of its processes is killed.
+    let victim = pid(conn).await.to_string();
+    assert!(Command::new("kill").args(["-KILL", &victim]).status().unwrap().success());
+    eventually("the server is up again", async || {
+        assert!(matches!(pick(&cache, "partner/foo"), Route::Serve(_)));
+        match connection::connect(&url).await {
+            Ok(mut new) => {
+                let works = raw(&mut new, "SELECT 1").await.is_ok();
+                *conn = new;
+                works
+            }
+            Err(error) => {
+                assert!(error.is_retryable(), "{error:?}");
+                false
+            }
+        }
+    })
+    .await;
+    publish_now(conn, served.variant, "after the crash").await;
+    until_served(&cache, "partner/foo", "after the crash").await;
+}
+
+#[tokio::test]
+async fn an_outage_does_not_hide_what_could_not_be_loaded() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    active(conn, "partner/foo").await;
+    let options = RoutingOptions::default()
+        .poll_interval(Duration::from_millis(20))
+        .max_staleness(Duration::from_millis(1_500));
+    let cache = cache(&db, options).await;
+    // The server answers, but not what is asked.
+    raw(conn, "ALTER TABLE model_experiment RENAME TO elsewhere").await.unwrap();
+    until(&cache, "partner/foo", |route| *route == STALE).await;
+    raw(conn, "ALTER TABLE elsewhere RENAME TO model_experiment").await.unwrap();
+    until(&cache, "partner/foo", |route| matches!(route, Route::Serve(_))).await;
+}

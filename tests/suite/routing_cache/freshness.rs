@@ -1,0 +1,271 @@
+//! How soon a cache knows.
+
+use super::{
+    announce, announced, cache, internal_id_of, pick, polled, served, until, until_served, user,
+};
+use crate::support::TestDatabase;
+use crate::support::fixtures::{
+    self, active, draft, key, publish_now, raw, ready, text, unguard, upstream,
+};
+use chrono::{DateTime, Duration, Utc};
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+use futures_util::StreamExt;
+use model_experiments::operations::publish::{self, NewVersion};
+use model_experiments::operations::routing::Route;
+use model_experiments::operations::{lifecycle, structure};
+use model_experiments::tables::experiments::ExperimentChanges;
+use model_experiments::tables::versions;
+use model_experiments::values::{Timestamp, VariantId};
+use std::pin::pin;
+
+/// What time it is for the operations: the database may be made to say something else than the truth.
+async fn database_time(conn: &mut AsyncPgConnection) -> DateTime<Utc> {
+    let now = "SELECT to_char(statement_timestamp(), 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS text";
+    text(conn, now).await.parse().unwrap()
+}
+
+async fn publish_in(
+    conn: &mut AsyncPgConnection,
+    variant: VariantId,
+    internal_id: &str,
+    delay: Duration,
+) -> DateTime<Utc> {
+    let at = Timestamp::try_from(database_time(conn).await + delay).unwrap();
+    let upstream = upstream(internal_id);
+    publish::at(conn, variant, NewVersion::keeping_key(&upstream), at).await.unwrap().effective_at
+}
+
+#[tokio::test]
+async fn hears_of_every_operation_that_changes_routing() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let cache = cache(&db, announced()).await;
+    let foo = ready(conn, "partner/foo").await;
+    let id = foo.experiment.id;
+    assert_eq!(pick(&cache, "partner/foo"), Route::NotExperimented);
+
+    lifecycle::activate(conn, id).await.unwrap();
+    until(&cache, "partner/foo", |route| matches!(route, Route::Serve(_))).await;
+    let first = served(&cache, "partner/foo");
+
+    let variant = first.variant;
+    let swapped = publish_now(conn, variant, "rc2").await;
+    assert_eq!(until_served(&cache, "partner/foo", "rc2").await.version, swapped.id);
+
+    let kept = upstream("rc3");
+    publish::now(conn, variant, NewVersion::keeping_key(&kept)).await.unwrap();
+    until_served(&cache, "partner/foo", "rc3").await;
+
+    let rotated = publish::rotate_key(conn, variant, &key("sk-2"), None).await.unwrap();
+    let is_rotated =
+        |route: &Route| matches!(route, Route::Serve(served) if served.version == rotated.id);
+    until(&cache, "partner/foo", is_rotated).await;
+
+    lifecycle::pause(conn, id).await.unwrap();
+    until(&cache, "partner/foo", |route| *route == Route::Paused).await;
+    // Of a paused one too: what it serves when it is resumed isn't what it served before.
+    publish_now(conn, variant, "rc4").await;
+    lifecycle::activate(conn, id).await.unwrap();
+    until_served(&cache, "partner/foo", "rc4").await;
+
+    lifecycle::complete(conn, id).await.unwrap();
+    until(&cache, "partner/foo", |route| *route == Route::NotExperimented).await;
+    assert!(cache.is_empty());
+
+    // Another experiment behind the same public model id.
+    let other = active(conn, "partner/foo").await;
+    let route = until(&cache, "partner/foo", |route| matches!(route, Route::Serve(_))).await;
+    assert!(matches!(route, Route::Serve(served) if served.experiment == other.experiment.id));
+}
+
+#[tokio::test]
+async fn what_is_announced_is_what_may_be_routed_otherwise_once_it_is_committed() {
+    let db = TestDatabase::new().await;
+    let (conn, listener) = (&mut db.connect().await, &mut db.connect().await);
+    raw(listener, "LISTEN model_experiment_routing").await.unwrap();
+    let mut announcements = pin!(listener.notifications_stream());
+
+    // Nothing of a draft is.
+    let foo = ready(conn, "partner/foo").await;
+    let id = foo.experiment.id;
+    structure::set_weight(conn, foo.control.id, fixtures::weight(9)).await.unwrap();
+    let renamed = ExperimentChanges::new().name("Bar");
+    structure::update(conn, id, &renamed).await.unwrap();
+    publish::rotate_key(conn, foo.control.id, &key("sk-2"), None).await.unwrap();
+    let doomed = draft(conn, "partner/doomed").await.id;
+    lifecycle::delete(conn, doomed).await.unwrap();
+
+    lifecycle::activate(conn, id).await.unwrap();
+    lifecycle::activate(conn, id).await.unwrap();
+    let label = fixtures::label("other");
+    structure::rename_variant(conn, foo.control.id, &label).await.unwrap();
+    structure::update(conn, id, &renamed).await.unwrap();
+    announce(conn, "1").await;
+
+    publish_now(conn, foo.control.id, "rc2").await;
+    publish_in(conn, foo.control.id, "rc3", Duration::days(1)).await;
+    publish::rotate_key(conn, foo.control.id, &key("sk-3"), None).await.unwrap();
+    announce(conn, "2").await;
+
+    lifecycle::pause(conn, id).await.unwrap();
+    lifecycle::archive(conn, id).await.unwrap();
+    lifecycle::unarchive(conn, id).await.unwrap();
+    lifecycle::complete(conn, id).await.unwrap();
+    assert!(publish::rotate_key(conn, foo.control.id, &key("sk-4"), None).await.is_err());
+    announce(conn, "3").await;
+
+    let other = ready(conn, "partner/other").await.experiment.id;
+    let undone: Result<(), model_experiments::Error> = conn
+        .transaction(async |conn| {
+            lifecycle::activate(conn, other).await?;
+            Err(model_experiments::Error::ExperimentNotFound(other))
+        })
+        .await;
+    assert!(undone.is_err());
+    announce(conn, "end").await;
+
+    let mut heard = Vec::new();
+    while heard.last().is_none_or(|last| last != "end") {
+        heard.push(announcements.next().await.unwrap().unwrap().payload);
+    }
+    let foo = "partner/foo";
+    assert_eq!(heard, [foo, "1", foo, foo, foo, "2", foo, foo, "3", "end"]);
+}
+
+#[tokio::test]
+async fn what_nobody_announced_is_found_by_asking() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let foo = active(conn, "partner/foo").await;
+    let cache = cache(&db, polled()).await;
+    let first = served(&cache, "partner/foo");
+
+    // A guard or not, no trigger announces anything.
+    let versions = "model_experiment_variant_version";
+    let swap = format!(
+        "INSERT INTO {versions} (variant_id, upstream, encrypted_api_key)
+         SELECT variant_id, jsonb_set(upstream, '{{internal_id}}', '\"raw\"'), encrypted_api_key
+         FROM {versions} WHERE id = '{}'",
+        first.version
+    );
+    raw(conn, &swap).await.unwrap();
+    until_served(&cache, "partner/foo", "raw").await;
+
+    for (status, expected) in [("paused", Route::Paused), ("completed", Route::NotExperimented)] {
+        let set = format!(
+            "UPDATE model_experiment SET status = '{status}',
+             ended_at = CASE '{status}' WHEN 'completed' THEN statement_timestamp() END"
+        );
+        raw(conn, &set).await.unwrap();
+        until(&cache, "partner/foo", |route| *route == expected).await;
+    }
+
+    unguard(conn).await;
+    raw(conn, "UPDATE model_experiment SET status = 'active', ended_at = NULL").await.unwrap();
+    until_served(&cache, "partner/foo", "raw").await;
+    raw(conn, "UPDATE model_experiment_variant SET weight = 1000").await.unwrap();
+    // Of equal weights, the users share otherwise.
+    let share = async || {
+        let is_control = |at: &u32| {
+            let name = format!("user-{at}");
+            let route = cache.pick("partner/foo", user(&name));
+            matches!(route, Route::Serve(served) if served.variant == foo.control.id)
+        };
+        tokio::task::yield_now().await;
+        (0..400).filter(is_control).count() > 150
+    };
+    fixtures::eventually("the weights are equal", share).await;
+
+    raw(conn, "DELETE FROM model_experiment").await.unwrap();
+    until(&cache, "partner/foo", |route| *route == Route::NotExperimented).await;
+}
+
+#[tokio::test]
+async fn wakes_when_a_scheduled_version_takes_over() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let foo = active(conn, "partner/foo").await;
+    let soon = Duration::milliseconds(400);
+    let known = publish_in(conn, foo.control.id, "known at the start", soon).await;
+    publish_in(conn, foo.candidate.id, "known at the start", soon).await;
+    let cache = cache(&db, announced()).await;
+    assert_ne!(internal_id_of(&pick(&cache, "partner/foo")), Some("known at the start"));
+    let served = until_served(&cache, "partner/foo", "known at the start").await;
+    assert!(database_time(conn).await >= known);
+
+    for internal_id in ["announced", "the next"] {
+        let at = publish_in(conn, served.variant, internal_id, soon).await;
+        until_served(&cache, "partner/foo", internal_id).await;
+        assert!(database_time(conn).await >= at);
+    }
+
+    // One of another writer, who says so.
+    let versions = "model_experiment_variant_version";
+    let raw_swap = format!(
+        "INSERT INTO {versions} (variant_id, upstream, encrypted_api_key, effective_at)
+         SELECT variant_id, jsonb_set(upstream, '{{internal_id}}', '\"raw\"'), encrypted_api_key,
+            now() + interval '400 ms' FROM {versions} WHERE id = '{}'",
+        served.version
+    );
+    raw(conn, &raw_swap).await.unwrap();
+    announce(conn, "partner/foo").await;
+    until_served(&cache, "partner/foo", "raw").await;
+}
+
+/// Has statements of this database believe that it is another time.
+async fn skew(conn: &mut AsyncPgConnection, by: &str) {
+    let sql = format!(
+        "CREATE SCHEMA IF NOT EXISTS skewed;
+         CREATE OR REPLACE FUNCTION skewed.statement_timestamp() RETURNS timestamptz LANGUAGE sql STABLE
+            AS $$ SELECT pg_catalog.statement_timestamp() + interval '{by}' $$;
+         DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = skewed, pg_catalog, public',
+            current_database()); END $$"
+    );
+    raw(conn, &sql).await.unwrap();
+}
+
+#[tokio::test]
+async fn schedules_by_the_databases_clock_however_far_it_is_from_ours() {
+    for by in ["2 hours", "-2 hours"] {
+        let db = TestDatabase::new().await;
+        skew(&mut db.connect().await, by).await;
+        let conn = &mut db.connect().await;
+        let ours = *Timestamp::now().as_datetime();
+        let skewed = (database_time(conn).await - ours).num_minutes().abs();
+        assert!(skewed > 100, "{skewed}");
+        unguard(conn).await;
+        let foo = active(conn, "partner/foo").await;
+        let cache = cache(&db, announced()).await;
+        let first = served(&cache, "partner/foo");
+        let at = publish_in(conn, first.variant, "scheduled", Duration::milliseconds(400)).await;
+        publish_in(conn, first.variant, "later", Duration::hours(1)).await;
+        let served = until_served(&cache, "partner/foo", "scheduled").await;
+        assert!(database_time(conn).await >= at);
+        assert_eq!(served.experiment, foo.experiment.id);
+    }
+}
+
+#[tokio::test]
+async fn what_was_seen_stays_when_the_databases_clock_is_set_back() {
+    let db = TestDatabase::new().await;
+    skew(&mut db.connect().await, "1 hour").await;
+    let conn = &mut db.connect().await;
+    unguard(conn).await;
+    active(conn, "partner/foo").await;
+    let cache = cache(&db, announced()).await;
+    let first = served(&cache, "partner/foo");
+    publish_now(conn, first.variant, "ahead").await;
+    let ahead = until_served(&cache, "partner/foo", "ahead").await;
+
+    // For the next hour, the database finds nothing current.
+    skew(conn, "0").await;
+    active(conn, "partner/marker").await;
+    announce(conn, "partner/foo").await;
+    announce(conn, "partner/marker").await;
+    let is_known = |route: &Route| !matches!(route, Route::NotExperimented);
+    until(&cache, "partner/marker", is_known).await;
+    let served = served(&cache, "partner/foo");
+    assert_eq!(served.version, ahead.version);
+    let now = database_time(conn).await;
+    assert_eq!(versions::find_current(conn, first.variant, now).await.unwrap(), None);
+}
