@@ -4,6 +4,7 @@
 mod support;
 
 mod bad_input;
+mod bucketing;
 mod catalogue;
 mod constraints;
 mod guards;

@@ -259,11 +259,11 @@ async fn what_was_seen_stays_when_the_databases_clock_is_set_back() {
 
     // For the next hour, the database finds nothing current.
     skew(conn, "0").await;
-    active(conn, "partner/marker").await;
+    let marker = active(conn, "partner/marker").await.experiment.id;
+    until(&cache, "partner/marker", |route| matches!(route, Route::Serve(_))).await;
     announce(conn, "partner/foo").await;
-    announce(conn, "partner/marker").await;
-    let is_known = |route: &Route| !matches!(route, Route::NotExperimented);
-    until(&cache, "partner/marker", is_known).await;
+    lifecycle::complete(conn, marker).await.unwrap();
+    until(&cache, "partner/marker", |route| *route == Route::NotExperimented).await;
     let served = served(&cache, "partner/foo");
     assert_eq!(served.version, ahead.version);
     let now = database_time(conn).await;
