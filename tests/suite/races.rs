@@ -17,6 +17,7 @@ use tokio::sync::Barrier;
 
 use self::round::{Planned, Round, TAKE_ANOTHER};
 use crate::model::{Seen, runner, strategy};
+use crate::routing_cache::{agrees, announced, cache};
 use crate::support::TestDatabase;
 use crate::support::fixtures::{
     draft, eventually, label, number, pid, public_model_id, ready, weight,
@@ -90,11 +91,13 @@ async fn whoever_races_with_whomever_no_rule_is_broken_and_nothing_is_lost() {
     const ROUNDS: usize = 30;
     let db = TestDatabase::new().await;
     let pool = pool(&db, CONNECTIONS);
-    let (mut runner, mut seen) = (runner::seeded(), Seen::new());
+    let cache = cache(&db, announced()).await;
+    let (mut runner, mut seen, mut routed) = (runner::seeded(), Seen::new(), 0);
     for number in 0..MOST_ROUNDS {
         let round = Arc::new(Round::new(&pool, CALLERS, number).await);
         let plan = plan(Just(usize::MAX)).new_tree(&mut runner).unwrap().current();
         round.run(plan, &mut seen).await;
+        routed += agrees(&cache, &mut pool.get().await.unwrap()).await;
         round.acknowledged().check(&mut pool.get().await.unwrap(), true).await;
         if number >= ROUNDS && missing(&seen, "done").is_empty() {
             break;
@@ -102,6 +105,7 @@ async fn whoever_races_with_whomever_no_rule_is_broken_and_nothing_is_lost() {
     }
     rules::check(&mut pool.get().await.unwrap()).await;
     assert_eq!(missing(&seen, "done"), [""; 0]);
+    assert!(routed > ROUNDS, "{routed}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

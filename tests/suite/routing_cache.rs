@@ -11,7 +11,7 @@ use crate::support::TestDatabase;
 use crate::support::fixtures::{eventually, option, raw};
 use diesel_async::AsyncPgConnection;
 use model_experiments::bucketing::Subject;
-use model_experiments::operations::routing::{Route, Served};
+use model_experiments::operations::routing::{self, Route, Served};
 use model_experiments::values::AllocationSubject;
 use model_experiments::{RoutingCache, RoutingOptions};
 use std::time::Duration;
@@ -24,7 +24,7 @@ const NAME: &str = "routing cache of a test";
 const NEVER: Duration = Duration::from_secs(3_600);
 
 /// Polls so rarely that it has to hear of changes.
-fn announced() -> RoutingOptions {
+pub fn announced() -> RoutingOptions {
     RoutingOptions::default().poll_interval(NEVER).max_staleness(2 * NEVER)
 }
 
@@ -33,7 +33,7 @@ fn polled() -> RoutingOptions {
     RoutingOptions::default().poll_interval(Duration::from_millis(20))
 }
 
-async fn cache(db: &TestDatabase, options: RoutingOptions) -> RoutingCache {
+pub async fn cache(db: &TestDatabase, options: RoutingOptions) -> RoutingCache {
     let url = option(&db.url(), &format!("application_name={}", NAME.replace(' ', "%20")));
     RoutingCache::start(&url, options).await.unwrap()
 }
@@ -75,6 +75,20 @@ fn internal_id_of(route: &Route) -> Option<&str> {
         Route::Serve(served) => Some(served.upstream().internal_id()),
         _ => None,
     }
+}
+
+/// Waits until the cache answers as the database does, and tells how many experiments are routed.
+pub async fn agrees(cache: &RoutingCache, conn: &mut AsyncPgConnection) -> usize {
+    let users: Vec<_> = (0..20).map(|at| format!("user-{at}")).collect();
+    eventually("the cache answers as the database does", async || {
+        let routed = routing::load_all(conn).await.unwrap();
+        routed.len() == cache.len()
+            && routed.iter().all(|(model, routed)| {
+                users.iter().all(|name| cache.pick(model, user(name)) == routed.route(user(name)))
+            })
+    })
+    .await;
+    cache.len()
 }
 
 /// Says on the channel of the caches that what is routed on `model` changed.
