@@ -1,5 +1,6 @@
 //! What a cache does while the database can't tell it anything, and afterwards.
 
+use super::freshness::{database_time, publish_in};
 use super::{
     BACKENDS, announced, cache, internal_id_of, pick, polled, served, until, until_served,
 };
@@ -7,6 +8,7 @@ use crate::support::TestDatabase;
 use crate::support::fixtures::{active, eventually, number, pid, publish_now, raw};
 use crate::support::network::Network;
 use crate::support::postgres::{Binaries, Server};
+use chrono::TimeDelta;
 use diesel_async::AsyncPgConnection;
 use model_experiments::operations::lifecycle;
 use model_experiments::operations::routing::{Route, Unavailable};
@@ -18,13 +20,24 @@ use tokio::task::yield_now;
 
 const STALE: Route = Route::Unavailable(Unavailable::Stale);
 
-/// The process on the server that serves the cache, once there is one.
-async fn backend(watcher: &mut AsyncPgConnection) -> i64 {
+/// The process on the server that serves the cache, once there is one other than `killed`.
+async fn backend_after(killed: i64, watcher: &mut AsyncPgConnection) -> i64 {
+    let sql =
+        format!("SELECT coalesce(max(pid), 0)::bigint AS number {BACKENDS} AND pid <> {killed}");
+    let mut pid = 0;
     eventually("the cache is connected", async || {
-        number(watcher, &format!("SELECT count(*) AS number {BACKENDS}")).await == 1
+        pid = number(watcher, &sql).await;
+        pid != 0
     })
     .await;
-    number(watcher, &format!("SELECT pid::bigint AS number {BACKENDS}")).await
+    pid
+}
+
+/// Kills the connection of the cache, and waits until it has another.
+async fn kill(watcher: &mut AsyncPgConnection) {
+    let killed = backend_after(0, watcher).await;
+    raw(watcher, &format!("SELECT pg_terminate_backend({killed})")).await.unwrap();
+    backend_after(killed, watcher).await;
 }
 
 #[tokio::test]
@@ -35,15 +48,28 @@ async fn a_killed_connection_is_made_anew_and_listens_again() {
     let cache = cache(&db, announced()).await;
     let served = served(&cache, "partner/foo");
     for round in 1..=3 {
-        let killed = backend(conn).await;
+        let killed = backend_after(0, conn).await;
         raw(conn, &format!("SELECT pg_terminate_backend({killed})")).await.unwrap();
         // Perhaps before it listens again, perhaps after.
         publish_now(conn, served.variant, &format!("at once {round}")).await;
         until_served(&cache, "partner/foo", &format!("at once {round}")).await;
-        eventually("it is another connection", async || backend(conn).await != killed).await;
+        backend_after(killed, conn).await;
         publish_now(conn, served.variant, &format!("later {round}")).await;
         until_served(&cache, "partner/foo", &format!("later {round}")).await;
     }
+}
+
+#[tokio::test]
+async fn a_schedule_is_kept_over_a_new_connection() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    active(conn, "partner/foo").await;
+    let cache = cache(&db, announced()).await;
+    let variant = served(&cache, "partner/foo").variant;
+    let at = publish_in(conn, variant, "scheduled", TimeDelta::milliseconds(1_500)).await;
+    kill(conn).await;
+    until_served(&cache, "partner/foo", "scheduled").await;
+    assert!(database_time(conn).await >= at);
 }
 
 #[tokio::test]

@@ -19,12 +19,13 @@ use model_experiments::values::{Timestamp, VariantId};
 use std::pin::pin;
 
 /// What time it is for the operations: the database may be made to say something else than the truth.
-async fn database_time(conn: &mut AsyncPgConnection) -> DateTime<Utc> {
+pub async fn database_time(conn: &mut AsyncPgConnection) -> DateTime<Utc> {
     let now = "SELECT to_char(statement_timestamp(), 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS text";
     text(conn, now).await.parse().unwrap()
 }
 
-async fn publish_in(
+/// Publishes a version that takes over after `delay`, and tells when that is.
+pub async fn publish_in(
     conn: &mut AsyncPgConnection,
     variant: VariantId,
     internal_id: &str,
