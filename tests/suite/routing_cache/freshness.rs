@@ -134,6 +134,29 @@ async fn what_is_announced_is_what_may_be_routed_otherwise_once_it_is_committed(
 }
 
 #[tokio::test]
+async fn hears_of_all_that_one_transaction_changes() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let mut ids = Vec::new();
+    for at in 0..20 {
+        ids.push(active(conn, &format!("partner/{at}")).await.experiment.id);
+    }
+    let cache = cache(&db, announced()).await;
+    let paused: Result<(), model_experiments::Error> = conn
+        .transaction(async |conn| {
+            for id in ids {
+                lifecycle::pause(conn, id).await?;
+            }
+            Ok(())
+        })
+        .await;
+    assert_eq!(paused, Ok(()));
+    for at in 0..20 {
+        until(&cache, &format!("partner/{at}"), |route| *route == Route::Paused).await;
+    }
+}
+
+#[tokio::test]
 async fn what_nobody_announced_is_found_by_asking() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
