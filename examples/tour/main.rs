@@ -8,16 +8,10 @@
 //! Without `DATABASE_URL` it starts a PostgreSQL server of its own, which is gone afterwards. With it, it
 //! leaves what it made in that database, to be looked at.
 
+#[path = "../shared/database.rs"]
 mod database;
 mod gateway;
 mod operator;
-#[path = "../../tests/support/postgres/mod.rs"]
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the tests use all of it, the tour only what starts a server"
-)]
-mod postgres;
 mod report;
 mod trace;
 

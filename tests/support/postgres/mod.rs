@@ -1,6 +1,6 @@
 //! A private PostgreSQL server: on a Unix socket, in a temporary directory, gone with this process.
 //!
-//! For the tests and the tour alike, so it uses nothing but std.
+//! For the tests and the examples alike, so it uses nothing but std.
 
 mod account;
 mod binaries;

@@ -1,11 +1,19 @@
-//! Where the tour takes place: on the user's database, or on a server of its own.
+//! Where an example takes place: on the user's database, or on a server of its own.
+
+#[path = "../../tests/support/postgres/mod.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the tests use all of it, an example only what starts a server"
+)]
+mod postgres;
 
 use std::env::{self, VarError};
 
+use self::postgres::{Binaries, Server};
 use crate::Result;
-use crate::postgres::{Binaries, Server};
 
-/// Where the tour takes place.
+/// Where an example takes place.
 pub enum Database {
     /// On the database of `DATABASE_URL`.
     Given(String),

@@ -1,0 +1,135 @@
+//! What an operator does while the gateway serves: swapping checkpoints, rotating keys, pausing, looking.
+
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use chrono::DateTime;
+use model_experiments::operations::lifecycle;
+use model_experiments::operations::publish::{self, NewVersion};
+use model_experiments::operations::summary::{self, VersionSummary};
+use model_experiments::tables::variants;
+use model_experiments::values::{ApiKeyCipher, ExperimentId, Timestamp, Upstream, VersionId};
+use model_experiments::{Error, Pool};
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// An operator of one experiment.
+pub struct Operator {
+    experiment: ExperimentId,
+    pool: Pool,
+    cipher: ApiKeyCipher,
+    authorization: String,
+}
+
+/// An upstream, with a key beside its fields unless it keeps the one before.
+#[derive(Deserialize)]
+struct Publication {
+    api_key: Option<String>,
+    #[serde(flatten)]
+    upstream: Map<String, Value>,
+}
+
+/// Why nothing was done.
+struct Refused(StatusCode, String);
+
+impl Operator {
+    /// An operator with a token of its own.
+    pub fn new(experiment: ExperimentId, pool: Pool, cipher: ApiKeyCipher) -> Self {
+        let authorization = format!("Bearer {}", Uuid::now_v7().simple());
+        Self { experiment, pool, cipher, authorization }
+    }
+
+    /// What the header `Authorization` must say.
+    pub fn authorization(&self) -> &str {
+        &self.authorization
+    }
+}
+
+/// The operator's part of the API.
+pub fn router(operator: Operator) -> Router {
+    let operator = Arc::new(operator);
+    Router::new()
+        .route("/variants/{label}/versions", post(publish))
+        .route("/pause", post(pause))
+        .route("/resume", post(resume))
+        .route("/summary", get(summarise))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&operator), authorised))
+        .with_state(operator)
+}
+
+async fn authorised(
+    State(operator): State<Arc<Operator>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, StatusCode> {
+    match request.headers().get(AUTHORIZATION) {
+        Some(value) if *value == operator.authorization => Ok(next.run(request).await),
+        _ => Err(StatusCode::UNAUTHORIZED),
+    }
+}
+
+async fn publish(
+    State(operator): State<Arc<Operator>>,
+    Path(label): Path<String>,
+    Json(new): Json<Publication>,
+) -> Result<Json<VersionId>, Refused> {
+    let upstream = Upstream::from_json(Value::Object(new.upstream))?;
+    let api_key = new.api_key.map(SecretString::from);
+    let key = api_key.map(|api_key| operator.cipher.encrypt(&api_key)).transpose()?;
+    let new = match &key {
+        Some(key) => NewVersion::with_key(&upstream, key),
+        None => NewVersion::keeping_key(&upstream),
+    };
+    let conn = &mut operator.pool.get().await?;
+    let variants = variants::list(conn, operator.experiment).await?;
+    let variant = variants
+        .iter()
+        .find(|variant| variant.label.as_str() == label)
+        .ok_or_else(|| Refused(StatusCode::NOT_FOUND, format!("there is no variant {label}")))?;
+    let version = publish::now(conn, variant.id, new).await?;
+    tracing::info!(label, version = %version.id, "published");
+    Ok(Json(version.id))
+}
+
+async fn pause(State(operator): State<Arc<Operator>>) -> Result<(), Refused> {
+    lifecycle::pause(&mut *operator.pool.get().await?, operator.experiment).await?;
+    Ok(())
+}
+
+async fn resume(State(operator): State<Arc<Operator>>) -> Result<(), Refused> {
+    lifecycle::activate(&mut *operator.pool.get().await?, operator.experiment).await?;
+    Ok(())
+}
+
+async fn summarise(
+    State(operator): State<Arc<Operator>>,
+) -> Result<Json<Vec<VersionSummary>>, Refused> {
+    let conn = &mut operator.pool.get().await?;
+    let until_now = DateTime::UNIX_EPOCH..Timestamp::now().into();
+    Ok(Json(summary::by_version(conn, operator.experiment, until_now).await?))
+}
+
+impl<E: Into<Error>> From<E> for Refused {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        let status = match &error {
+            Error::Invalid(_) | Error::Cipher(_) => StatusCode::BAD_REQUEST,
+            error if error.is_retryable() => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::CONFLICT,
+        };
+        Self(status, error.to_string())
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.0, self.1).into_response()
+    }
+}
