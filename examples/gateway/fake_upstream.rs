@@ -60,7 +60,7 @@ async fn complete(
             .into_response();
     };
     let messages = body.remove("messages").unwrap_or_default();
-    tracing::info!(model, key, fields = ?body.keys(), "the upstream was called");
+    tracing::info!(model, key, fields = ?body.keys().collect::<Vec<_>>(), "the upstream was called");
     let request_id = header("x-request-id").map(str::to_owned);
     calls.lock().unwrap_or_else(PoisonError::into_inner).push(Call { request_id, key, body });
 

@@ -7,6 +7,7 @@ mod bad_input;
 mod bucketing;
 mod catalogue;
 mod constraints;
+mod gateway;
 mod guards;
 mod lifecycle;
 mod listing;

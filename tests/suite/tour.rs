@@ -1,9 +1,9 @@
 //! The example `tour`, run as its reader runs it.
 
-use crate::support::TestDatabase;
 use crate::support::fixtures::{counts, number};
+use crate::support::{TestDatabase, example};
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -235,28 +235,9 @@ async fn run_on(db: &TestDatabase, arguments: &[&str]) -> Output {
 /// The tour with these arguments and no `DATABASE_URL`.
 fn tour(arguments: &[&str]) -> Command {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let mut command = Command::new(BUILT.get_or_init(build));
+    let mut command = Command::new(BUILT.get_or_init(|| example::build("tour")));
     command.args(arguments).env_remove("DATABASE_URL").stdin(Stdio::null());
     command
-}
-
-/// Builds the example beside this test, since a test of one target alone doesn't: the program itself, so
-/// that to kill the child is to kill the tour.
-fn build() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).unwrap();
-    let name = match profile.file_name().and_then(|name| name.to_str()).unwrap() {
-        "debug" => "dev",
-        name => name,
-    };
-    let build = Command::new(env!("CARGO"))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["build", "--quiet", "--example", "tour", "--profile", name, "--target-dir"])
-        .arg(profile.parent().unwrap())
-        .output()
-        .unwrap();
-    assert!(build.status.success(), "{}", String::from_utf8_lossy(&build.stderr));
-    profile.join("examples/tour")
 }
 
 /// A trace in a directory of its own, which is removed with this value.

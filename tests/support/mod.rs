@@ -1,6 +1,7 @@
 //! What the tests share: a server for the process, and a database of its own for each test.
 
 pub mod dump;
+pub mod example;
 pub mod fixtures;
 pub mod network;
 pub mod postgres;

@@ -1,0 +1,23 @@
+//! The examples, run as their readers run them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Builds the example beside this test, since a test of one target alone doesn't: the program itself, so
+/// that to kill the child is to kill the example.
+pub fn build(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let directory = test.parent().and_then(Path::parent).unwrap();
+    let profile = match directory.file_name().and_then(|name| name.to_str()).unwrap() {
+        "debug" => "dev",
+        profile => profile,
+    };
+    let build = Command::new(env!("CARGO"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["build", "--quiet", "--example", name, "--profile", profile, "--target-dir"])
+        .arg(directory.parent().unwrap())
+        .output()
+        .unwrap();
+    assert!(build.status.success(), "{}", String::from_utf8_lossy(&build.stderr));
+    directory.join("examples").join(name)
+}
