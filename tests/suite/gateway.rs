@@ -22,6 +22,13 @@ use tokio::net::TcpStream;
 use process::{Answer, Gateway, KEYS, PROMPT};
 use upstream::Upstream;
 
+/// Keeps usages from being recorded, until it is rolled back.
+const LOCK_USAGES: &str = "BEGIN; LOCK TABLE microdollar_usage";
+
+/// Takes the connections of the gateway's pool away, and counts them.
+const CUT_CONNECTIONS: &str = "SELECT count(pg_terminate_backend(pid)) AS number
+    FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'gateway'";
+
 fn users() -> impl Iterator<Item = String> {
     (0..40).map(|at| format!("user-{at}"))
 }
@@ -414,7 +421,7 @@ async fn a_request_that_makes_no_sense_is_refused_and_other_models_are_as_withou
 #[tokio::test]
 async fn ends_when_every_request_is_answered_and_recorded() {
     let db = TestDatabase::new().await;
-    let conn = &mut db.connect().await;
+    let [conn, watcher] = &mut [db.connect().await, db.connect().await];
     let gateway = Gateway::start(&db).await;
     let upstream = Upstream::start().await;
     let base_url = format!("{}/held", upstream.url);
@@ -444,10 +451,15 @@ async fn ends_when_every_request_is_answered_and_recorded() {
     gateway.terminate().await;
     let address = gateway.url.strip_prefix("http://").unwrap();
     eventually("nobody is let in", async || TcpStream::connect(address).await.is_err()).await;
+    raw(conn, LOCK_USAGES).await.unwrap();
     upstream.released.add_permits(2);
     let answer = waiting.await.unwrap();
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(answer.json()["choices"][0]["message"]["content"], "At last.");
+    // All that is left to do is to record it, and that fails at first.
+    until_blocked(watcher).await;
+    assert!(number(watcher, CUT_CONNECTIONS).await > 0);
+    raw(conn, "ROLLBACK").await.unwrap();
     gateway.ended().await;
 
     recorded(conn, &answer).await;
@@ -464,13 +476,11 @@ async fn trouble_with_recording_reaches_no_client_and_loses_or_doubles_nothing()
     let db = TestDatabase::new().await;
     let [conn, watcher] = &mut [db.connect().await, db.connect().await];
     let gateway = Gateway::start(&db).await;
-    raw(conn, "BEGIN; LOCK TABLE microdollar_usage").await.unwrap();
+    raw(conn, LOCK_USAGES).await.unwrap();
     let answer = gateway.ask("user-1").await;
     assert_eq!(answer.status, StatusCode::OK);
     until_blocked(watcher).await;
-    let cut = "SELECT count(pg_terminate_backend(pid)) AS number FROM pg_stat_activity
-        WHERE datname = current_database() AND application_name = 'gateway'";
-    assert!(number(watcher, cut).await > 0);
+    assert!(number(watcher, CUT_CONNECTIONS).await > 0);
     eventually("it tries again", async || {
         number(watcher, "SELECT 1::bigint AS number").await;
         gateway.has_said("recording is tried again")
