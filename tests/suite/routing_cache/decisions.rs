@@ -121,23 +121,3 @@ async fn is_what_the_database_would_have_answered() {
     assert_eq!(variants.len(), 4);
     assert!(routing::load(conn, &public_model_id("partner/none")).await.unwrap().is_none());
 }
-
-#[tokio::test]
-async fn a_decision_allocates_nothing() {
-    let db = TestDatabase::new().await;
-    let conn = &mut db.connect().await;
-    outcomes(conn).await;
-    let cache = cache(&db, announced()).await;
-    // Each thread takes a place among the readers at its first pick.
-    pick(&cache, "partner/served");
-    for model in MODELS {
-        for subject in [user("user-1"), None] {
-            let mut route = None;
-            let allocated =
-                allocation_counter::measure(|| route = Some(cache.pick(model, subject)));
-            assert_eq!(allocated.count_total, 0, "{model}: {route:?}");
-        }
-    }
-    let counted = allocation_counter::measure(|| drop(String::from(MODELS[0])));
-    assert_eq!(counted.count_total, 1);
-}
