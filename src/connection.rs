@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::path::Path;
 use std::time::Duration;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use self::tls::TlsMode;
@@ -114,13 +114,29 @@ impl ConnectOptions {
     }
 
     /// How long one statement may take; zero for as long as it wants.
-    pub(crate) fn statement_timeout(mut self, timeout: Duration) -> Self {
-        let before = self.config.get_options().unwrap_or_default();
+    pub(crate) fn statement_timeout(self, timeout: Duration) -> Self {
         // The server counts in milliseconds, and takes none for no timeout.
         let milliseconds = timeout.as_nanos().div_ceil(1_000_000);
-        let options = format!("{before} -c statement_timeout={milliseconds}");
+        self.setting("statement_timeout", &milliseconds.to_string())
+    }
+
+    /// A setting of the server that needs no escaping.
+    pub(crate) fn setting(mut self, name: &str, value: &str) -> Self {
+        let before = self.config.get_options().unwrap_or_default();
+        let options = format!("{before} -c {name}={value}");
         self.config.options(options.trim_start());
         self
+    }
+
+    /// Takes only a server that takes writes, where the URL names several.
+    pub(crate) fn primary(mut self) -> Self {
+        self.config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        self
+    }
+
+    /// How many servers there are to try.
+    pub(crate) fn hosts(&self) -> usize {
+        self.config.get_hosts().len().max(self.config.get_hostaddrs().len())
     }
 
     /// Connects.

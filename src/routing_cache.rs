@@ -22,6 +22,7 @@ use crate::bucketing::Subject;
 use crate::connection::ConnectOptions;
 use crate::error::Result;
 use crate::operations::routing::{Route, RoutedExperiment, Unavailable};
+use crate::values::Timestamp;
 
 /// Who serves a request, answered from memory: [`pick`](Self::pick) neither waits nor allocates.
 ///
@@ -29,10 +30,11 @@ use crate::operations::routing::{Route, RoutedExperiment, Unavailable};
 /// changes routing announces it when it is committed, and the task loads what changed: within milliseconds, every cache
 /// of every service has it. It also asks for changes every few seconds, in case they were made by other means or
 /// an announcement was lost, and wakes when a scheduled version takes over, by the database's clock. What one pick
-/// has seen, no later one unsees.
+/// has seen, no later one unsees: also not when the database's clock is set back, unless the database itself has lost it,
+/// as in a failover to a replica that lagged behind.
 ///
 /// While the database can't be reached, routing goes on by what is held, until that is older than
-/// [`max_staleness`](RoutingOptions::max_staleness). An experiment that can't be served, as when its upstream can't be
+/// [`max_staleness`](RoutingOptions::max_staleness); then every model is unavailable. An experiment that can't be served, as when its upstream can't be
 /// read, is unavailable by itself, and is reported once as an error through `tracing`.
 ///
 /// Clones share one cache. When the last is dropped, its task ends.
@@ -63,16 +65,18 @@ use crate::operations::routing::{Route, RoutedExperiment, Unavailable};
 /// # Other writers
 ///
 /// Whoever changes routing by other means can announce it too, in the same transaction:
-/// `SELECT pg_notify('model_experiment_routing', 'partner/preview-foo')`. Notifications need a session of PostgreSQL's
-/// own: behind a proxy that pools transactions, give the cache the server's own URL, or it relies on asking.
+/// `SELECT pg_notify('model_experiment_routing', 'partner/preview-foo')`. Notifications need a session on the primary:
+/// behind a proxy that pools transactions, give the cache the server's own URL, or it relies on asking. Of several hosts
+/// in the URL it takes the one that takes writes.
 ///
 /// # Metrics
 ///
 /// Through the `metrics` facade, to the recorder that is installed when the cache starts: the counters
 /// `model_experiments_routing_picks_total` with the label `outcome` (`served`, `not_experimented`, `paused`,
 /// `unavailable`, `stale`), `…_reloads_total`, `…_polls_total` and `…_reconnects_total`, and the gauges
-/// `…_age_seconds` and `…_experiments`, where `…` stands for `model_experiments_routing`. The age is set whenever the
-/// database was asked, or couldn't be.
+/// `…_age_seconds`, `…_confirmed_timestamp_seconds` and `…_experiments`, where `…` stands for `model_experiments_routing`.
+/// The age is set whenever the database is asked, or can't be; for an alert take the timestamp, which also tells of a cache
+/// whose runtime has ended.
 #[derive(Clone)]
 pub struct RoutingCache(Arc<Inner>);
 
@@ -105,13 +109,18 @@ impl RoutingCache {
     pub async fn start(url: &str, options: RoutingOptions) -> Result<Self> {
         options.check()?;
         let max_staleness = options.max_staleness;
-        let follower = Follower::start(ConnectOptions::parse(url)?, options).await?;
+        let mut connect = ConnectOptions::parse(url)?;
+        if let Some(name) = &options.application_name {
+            connect = connect.application_name(name)?;
+        }
+        let follower = Follower::start(connect, options).await?;
         let held = follower.held();
         let follower = Mutex::new(Some(tokio::spawn(follower.run())));
         Ok(Self(Arc::new(Inner { held, max_staleness, follower })))
     }
 
-    /// What to do with a request of `subject` for `public_model_id`, which is whatever the client asked for.
+    /// What to do with a request of `subject` for `public_model_id`, which is whatever the client asked for. It
+    /// allocates nothing, but for a place among the readers at a thread's first pick.
     ///
     /// [`Route::NotExperimented`] is only said by a cache that has loaded everything and isn't stale: past
     /// `max_staleness`, every pick is [`Unavailable::Stale`].
@@ -127,7 +136,8 @@ impl RoutingCache {
     }
 
     /// How long ago all that is held was known to be what the database has. It grows to the poll interval, and
-    /// beyond it while the database can't be asked.
+    /// beyond it while the database can't be asked. Where the system's monotonic clock stands still while a machine
+    /// sleeps, so does the age.
     pub fn age(&self) -> Duration {
         self.0.held.freshness.age()
     }
@@ -142,7 +152,8 @@ impl RoutingCache {
         self.len() == 0
     }
 
-    /// Ends the task, for all clones, and waits until it has. Picks go on until what is held is stale.
+    /// Ends the task, for all clones, and waits until it has ended; a second call returns at once. Picks go on until
+    /// what is held is stale.
     pub async fn shutdown(&self) {
         let follower = self.0.follower().take();
         if let Some(follower) = follower {
@@ -183,7 +194,8 @@ impl Held {
             freshness: Freshness::new(asked),
             metrics: Metrics::new(),
         };
-        held.observe();
+        held.metrics.experiments.set(held.snapshot.len() as f64);
+        held.tell_confirmed();
         held
     }
 
@@ -191,11 +203,23 @@ impl Held {
     fn confirm(&self, asked: Instant) {
         self.freshness.confirm(asked);
         self.metrics.polls.increment(1);
-        self.observe();
+        self.tell_confirmed();
+    }
+
+    /// What was routed on some public model ids was replaced.
+    fn reloaded(&self, public_model_ids: usize) {
+        self.metrics.reloads.increment(public_model_ids as u64);
+        self.metrics.experiments.set(self.snapshot.len() as f64);
     }
 
     fn observe(&self) {
         self.metrics.age.set(self.freshness.age());
-        self.metrics.experiments.set(self.snapshot.len() as f64);
+    }
+
+    fn tell_confirmed(&self) {
+        let age = self.freshness.age().as_secs_f64();
+        let now = Timestamp::now().as_datetime().timestamp_micros() as f64 / 1e6;
+        self.metrics.confirmed.set(now - age);
+        self.metrics.age.set(age);
     }
 }

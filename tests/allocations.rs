@@ -4,6 +4,7 @@
 #[path = "support/mod.rs"]
 mod support;
 
+use metrics_util::debugging::DebuggingRecorder;
 use model_experiments::bucketing::Subject;
 use model_experiments::operations::lifecycle;
 use model_experiments::operations::routing::{Route, Unavailable};
@@ -37,6 +38,9 @@ async fn a_routing_decision_allocates_nothing() {
         broken.control_version.id
     );
     raw(conn, &sql).await.unwrap();
+    // Decisions are counted, too.
+    let recorder = DebuggingRecorder::new();
+    let _guard = metrics::set_default_local_recorder(&recorder);
     let cache = RoutingCache::start(&db.url(), RoutingOptions::default()).await.unwrap();
 
     let user = Subject::new(AllocationSubject::User, "user-1");

@@ -27,6 +27,8 @@ const PRICES: [u32; 2] = [3, 15];
 /// The longest id of a user or a machine, in bytes.
 const MAX_ID: usize = 256;
 
+const ODD_ID: &str = "a user or machine id must be short, of characters that can be shown";
+
 /// A completion as the client sees it.
 #[derive(Serialize)]
 struct Answer {
@@ -159,16 +161,17 @@ impl Request {
     }
 
     fn header(&self, name: &str) -> Result<Option<&str>, Refusal> {
-        identifier(self.headers.get(name).and_then(|value| value.to_str().ok()))
+        let value = self.headers.get(name).map(|value| value.to_str()).transpose();
+        identifier(value.map_err(|_| Refusal::Malformed(ODD_ID))?)
     }
 }
 
 /// Refuses what couldn't be recorded.
 fn identifier(id: Option<&str>) -> Result<Option<&str>, Refusal> {
     match id {
-        Some(id) if id.len() > MAX_ID || id.contains(char::is_control) => Err(Refusal::Malformed(
-            "a user or machine id must be short, without control characters",
-        )),
+        Some(id) if id.len() > MAX_ID || id.contains(char::is_control) => {
+            Err(Refusal::Malformed(ODD_ID))
+        }
         id => Ok(id),
     }
 }

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! It brings an upstream and an experiment to try it on, and prints what to try. Without `DATABASE_URL` it starts a
-//! PostgreSQL server of its own, which is gone afterwards.
+//! PostgreSQL server of its own, which is gone afterwards. With it, take a database that is there to try things: it serves
+//! every experiment that is active there, and knows no key but its own.
 
 mod admin;
 mod chat;
@@ -94,7 +95,8 @@ async fn run(arguments: Arguments) -> Result<()> {
     let cipher = demonstration::cipher()?;
     let upstream = fake_upstream::start().await?;
     let experiment = demonstration::create(&mut *pool.get().await?, &cipher, &upstream).await?;
-    let routing = RoutingCache::start(&url, RoutingOptions::default()).await?;
+    let routing =
+        RoutingCache::start(&url, RoutingOptions::default().application_name("gateway")).await?;
 
     let operator = Operator::new(experiment.id, pool.clone(), cipher.clone());
     demonstration::say_what_to_try(address, &upstream, &experiment, &routing, &operator);

@@ -1,33 +1,33 @@
 //! Recording what was served, after the client was answered.
 
-use exponential_backoff::Backoff;
+use backon::{ExponentialBuilder, Retryable};
 use model_experiments::operations::record::{self, Outcome};
 use model_experiments::tables::requests::NewRequest;
 use model_experiments::tables::usages::Usage;
-use model_experiments::{Pool, Result};
+use model_experiments::{Error, Pool, Result};
 use std::time::Duration;
-use tokio::time::sleep;
 
-/// How often it is tried while the database can't be reached, and how long to wait in between.
-const ATTEMPTS: u32 = 5;
-const DELAYS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
+/// How long it is tried while the database can't be reached: as long as routing goes on without it.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Records a usage with its request. Both have their ids already, so that they are recorded once however often it
-/// is tried. A failure is for operators: the client was served.
+/// is tried. A failure is for operators: the client was served. What waits for the database is in memory alone, and
+/// there is no limit to it: a service that must lose nothing needs one, and a place to put what exceeds it.
 pub async fn record(pool: Pool, usage: Usage, request: NewRequest) {
-    let [shortest, longest] = DELAYS;
-    for delay in Backoff::new(ATTEMPTS, shortest, longest) {
-        match (try_record(&pool, &usage, &request).await, delay) {
-            (Ok(Outcome::Recorded | Outcome::AlreadyRecorded), _) => return,
-            (Err(error), Some(delay)) if error.is_retryable() => {
-                tracing::warn!(usage = %usage.id, %error, "recording is tried again");
-                sleep(delay).await;
-            }
-            (Err(error), _) => {
-                tracing::error!(usage = %usage.id, %error, "a request wasn't recorded");
-                return;
-            }
-        }
+    let backoff = ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(5))
+        .with_jitter()
+        .without_max_times()
+        .with_total_delay(Some(PATIENCE));
+    let recorded = (async || try_record(&pool, &usage, &request).await)
+        .retry(backoff)
+        .when(Error::is_retryable)
+        .notify(|error, _| tracing::warn!(usage = %usage.id, %error, "recording is tried again"))
+        .await;
+    match recorded {
+        Ok(Outcome::Recorded | Outcome::AlreadyRecorded) => {}
+        Err(error) => tracing::error!(usage = %usage.id, %error, "a request wasn't recorded"),
     }
 }
 

@@ -17,16 +17,19 @@ use diesel::dsl::{AsExprOf, AsSelect, auto_type};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_source::AliasedField;
+use diesel::sql_types::Jsonb;
 use diesel_async::AsyncPgConnection;
 use std::collections::HashMap;
 
-use self::rows::{HeadRow, Row, Slot, SqlVersion, VariantRow, VersionRow, grouped};
+use self::rows::{
+    HeadRow, Identity, Row, Slot, SqlIdentity, SqlVersion, VariantRow, VersionRow, grouped,
+};
 use crate::error::Result;
 use crate::schema::{model_experiment, model_experiment_variant, model_experiment_variant_version};
 use crate::tables::experiments::is_routed;
 use crate::tables::versions::{NEWEST, Newest, NextEffectiveAt, effective_now, next_effective_at};
 use crate::tables::{First, Returns, no_earlier_than};
-use crate::values::{PublicModelId, VersionId};
+use crate::values::PublicModelId;
 
 /// What was loaded by the public model ids, and what time it was by the database's clock; `None` when nothing is
 /// routed.
@@ -35,25 +38,45 @@ pub(crate) struct Loaded<T> {
     pub(crate) now: Option<DateTime<Utc>>,
 }
 
-/// The columns that are loaded of a variant's current version.
-type Content = (
-    AliasedField<Newest, model_experiment_variant_version::id>,
-    AliasedField<Newest, model_experiment_variant_version::upstream>,
-    AliasedField<Newest, model_experiment_variant_version::encrypted_api_key>,
-);
+diesel::define_sql_function! {
+    /// A number that differs when the value does, but for one time in four billions.
+    fn jsonb_hash(value: Jsonb) -> Integer;
+}
+
+type Key = AliasedField<Newest, model_experiment_variant_version::encrypted_api_key>;
+
+type IdentityOfNewest = AsExprOf<
+    (AliasedField<Newest, model_experiment_variant_version::id>, jsonb_hash<Key>),
+    SqlIdentity,
+>;
+
+type VersionOfNewest = AsExprOf<
+    (IdentityOfNewest, AliasedField<Newest, model_experiment_variant_version::upstream>, Key),
+    SqlVersion,
+>;
+
+fn identity() -> IdentityOfNewest {
+    let key = NEWEST.field(model_experiment_variant_version::encrypted_api_key);
+    let id = NEWEST.field(model_experiment_variant_version::id);
+    (id, jsonb_hash(key)).into_sql::<SqlIdentity>()
+}
 
 /// The current version as one value: joined, it would be looked up once more by its id.
 #[auto_type]
 fn current(seen: DateTime<Utc>) -> _ {
-    let content: AsExprOf<Content, SqlVersion> = NEWEST
-        .fields((
-            model_experiment_variant_version::id,
-            model_experiment_variant_version::upstream,
-            model_experiment_variant_version::encrypted_api_key,
-        ))
-        .into_sql::<SqlVersion>();
+    let upstream = NEWEST.field(model_experiment_variant_version::upstream);
+    let key = NEWEST.field(model_experiment_variant_version::encrypted_api_key);
+    let version: VersionOfNewest = (identity(), upstream, key).into_sql::<SqlVersion>();
     let effective: effective_now = effective_now(seen);
-    effective.select(content)
+    effective.select(version)
+}
+
+/// Which version is current.
+#[auto_type]
+fn current_identity(seen: DateTime<Utc>) -> _ {
+    let identity: IdentityOfNewest = identity();
+    let effective: effective_now = effective_now(seen);
+    effective.select(identity)
 }
 
 #[auto_type]
@@ -77,11 +100,11 @@ fn some(public_model_ids: &[String], seen: DateTime<Utc>) -> impl Returns<Row<Ve
     routed(seen).filter(model_experiment::public_model_id.eq_any(public_model_ids))
 }
 
-fn outlines(seen: DateTime<Utc>) -> impl Returns<Row<VersionId>> {
+fn outlines(seen: DateTime<Utc>) -> impl Returns<Row<Identity>> {
     model_experiment::table.left_join(model_experiment_variant::table).filter(is_routed()).select((
         HeadRow::as_select(),
         Option::<VariantRow>::as_select(),
-        First(effective_now(seen)),
+        First(current_identity(seen)),
         next_effective_at(seen),
         no_earlier_than(seen),
     ))
@@ -156,7 +179,7 @@ pub(crate) async fn load_outlines(
     seen: DateTime<Utc>,
 ) -> Result<Loaded<Outline>> {
     let rows = outlines(seen).load(conn).await?;
-    Ok(Loaded::new(rows, |head, slots| Outline::new(head, &slots, |id| *id)))
+    Ok(Loaded::new(rows, |head, slots| Outline::new(head, &slots, |identity| *identity)))
 }
 
 fn experiments(rows: Vec<Row<VersionRow>>) -> Loaded<RoutedExperiment> {

@@ -3,35 +3,35 @@
 use chrono::{DateTime, Utc};
 use std::time::Instant;
 
-/// What the database's clock was last seen to say, and when that was at the latest by our monotonic clock. What our
+/// What the database's clock was last observed to say, and when that was at the latest by our monotonic clock. What our
 /// calendar says doesn't matter.
 pub(super) struct DatabaseClock {
-    said: DateTime<Utc>,
-    seen: Instant,
+    last: DateTime<Utc>,
+    observed_at: Instant,
 }
 
 impl Default for DatabaseClock {
     fn default() -> Self {
-        Self { said: DateTime::UNIX_EPOCH, seen: Instant::now() }
+        Self { last: DateTime::UNIX_EPOCH, observed_at: Instant::now() }
     }
 }
 
 impl DatabaseClock {
-    /// What it last said: it counts as going on from there, even if it was set back.
-    pub(super) fn said(&self) -> DateTime<Utc> {
-        self.said
+    /// What it last said. For queries it is never earlier again, even where it was set back.
+    pub(super) fn last(&self) -> DateTime<Utc> {
+        self.last
     }
 
     /// Notes what it said in an answer that has just come, if it said anything.
-    pub(super) fn see(&mut self, said: Option<DateTime<Utc>>) {
-        if let Some(said) = said {
-            *self = Self { said, seen: Instant::now() };
+    pub(super) fn observe(&mut self, said: Option<DateTime<Utc>>) {
+        if let Some(last) = said {
+            *self = Self { last, observed_at: Instant::now() };
         }
     }
 
     /// When by our clock it will surely say that it is `at`; never, if that is further away than ours reaches.
     pub(super) fn when(&self, at: Option<DateTime<Utc>>) -> Option<Instant> {
-        let left = (at? - self.said).to_std().unwrap_or_default();
-        self.seen.checked_add(left)
+        let left = (at? - self.last).to_std().unwrap_or_default();
+        self.observed_at.checked_add(left)
     }
 }

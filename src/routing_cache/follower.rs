@@ -1,10 +1,12 @@
 //! The task that keeps what is held up to date.
 
+use backon::{BackoffBuilder, ExponentialBuilder};
+use chrono::{DateTime, Utc};
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
-use exponential_backoff::Backoff;
 use futures_util::{FutureExt, StreamExt};
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,8 +19,14 @@ use crate::error::{Error, Result, Transient};
 use crate::operations::notify::CHANNEL;
 use crate::operations::routing::{self, RoutedExperiment};
 
-/// How long to wait before the first attempt to connect anew, and at most before a later one.
-const RECONNECT_AFTER: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
+/// How long to wait before the first attempt to connect anew, and before a later one; jitter comes on top.
+const RECONNECT_AFTER: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(2_500)];
+
+/// How far apart polls are at least, however closely scheduled versions follow each other.
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How many public model ids are loaded by one query.
+const BATCH: usize = 500;
 
 /// Keeps what is held up to date, over a connection of its own.
 pub(super) struct Follower {
@@ -33,7 +41,7 @@ pub(super) struct Follower {
 
 enum Event {
     /// Somebody said that something else is routed on these public model ids.
-    Announced(BTreeSet<String>),
+    Announced(Vec<String>),
     /// It is time to ask.
     Due,
 }
@@ -41,12 +49,18 @@ enum Event {
 impl Follower {
     /// Loads all that is routed.
     pub(super) async fn start(connect: ConnectOptions, options: RoutingOptions) -> Result<Self> {
+        let connect = connect
+            // Notifications are sent by the primary alone.
+            .primary()
+            .statement_timeout(options.load_timeout)
+            // The server would compile a large query anew each time, which takes it longer than running it.
+            .setting("jit", "off");
         let mut conn = listen(&connect, &options).await?;
         let (asked, mut clock) = (Instant::now(), DatabaseClock::default());
-        let loaded = in_time(&options, routing::load_all_since(&mut conn, clock.said())).await?;
-        clock.see(loaded.now);
+        let loaded = in_time(&options, routing::load_all_since(&mut conn, clock.last())).await?;
+        clock.observe(loaded.now);
         let changes = loaded.experiments.iter().filter_map(|(_, of)| of.outline().next_change());
-        let poll_at = earlier(asked + options.poll_interval, clock.when(changes.min()));
+        let poll_at = poll_at(asked, &options, &clock, changes.min());
         for (id, experiment) in &loaded.experiments {
             report(id, experiment, None);
         }
@@ -62,8 +76,13 @@ impl Follower {
     /// Keeps it up to date for as long as the future is polled.
     pub(super) async fn run(mut self) {
         loop {
-            let Err(error) = self.follow().await;
-            tracing::warn!(%error, "lost the connection that keeps routing up to date");
+            // A metrics recorder or a tracing subscriber is the host's code, and may panic.
+            match AssertUnwindSafe(self.follow()).catch_unwind().await {
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "lost the connection that keeps routing up to date");
+                }
+                Err(_) => tracing::error!("what keeps routing up to date panicked; it goes on"),
+            }
             self.reconnect().await;
         }
     }
@@ -71,7 +90,7 @@ impl Follower {
     async fn follow(&mut self) -> Result<Infallible> {
         loop {
             match self.next_event().await? {
-                Event::Announced(ids) => self.reload(&ids.into_iter().collect::<Vec<_>>()).await?,
+                Event::Announced(ids) => self.reload(&ids).await?,
                 Event::Due => self.poll().await?,
             }
         }
@@ -85,25 +104,25 @@ impl Follower {
         };
         let mut ids = BTreeSet::new();
         let mut next = Some(first);
-        // All that wait are answered by one query.
+        // Those that wait already are answered together.
         while let Some(announced) = next {
             ids.insert(announced.ok_or_else(ended)??.payload);
-            next = announcements.next().now_or_never();
+            next = if ids.len() < BATCH { announcements.next().now_or_never() } else { None };
         }
-        Ok(Event::Announced(ids))
+        Ok(Event::Announced(ids.into_iter().collect()))
     }
 
     /// Asks what changed, and loads it.
     async fn poll(&mut self) -> Result<()> {
+        self.held.observe();
         let asked = Instant::now();
-        let seen = self.clock.said();
-        let loaded = in_time(&self.options, routing::load_outlines(&mut self.conn, seen)).await?;
-        self.clock.see(loaded.now);
+        let last = self.clock.last();
+        let loaded = in_time(&self.options, routing::load_outlines(&mut self.conn, last)).await?;
+        self.clock.observe(loaded.now);
         let changes = loaded.experiments.iter().filter_map(|(_, outline)| outline.next_change());
-        self.poll_at = earlier(asked + self.options.poll_interval, self.clock.when(changes.min()));
-        let changed = self.held.snapshot.changed(&loaded.experiments);
-        if !changed.is_empty() {
-            self.reload(&changed).await?;
+        self.poll_at = poll_at(asked, &self.options, &self.clock, changes.min());
+        for changed in self.held.snapshot.changed(&loaded.experiments).chunks(BATCH) {
+            self.reload(changed).await?;
         }
         self.held.confirm(asked);
         Ok(())
@@ -111,30 +130,44 @@ impl Follower {
 
     /// Loads what is routed on `public_model_ids`.
     async fn reload(&mut self, public_model_ids: &[String]) -> Result<()> {
-        let seen = self.clock.said();
-        let load = routing::load_some(&mut self.conn, public_model_ids, seen);
+        let last = self.clock.last();
+        let load = routing::load_some(&mut self.conn, public_model_ids, last);
         let loaded = in_time(&self.options, load).await?;
-        self.clock.see(loaded.now);
+        self.clock.observe(loaded.now);
         let mut experiments: HashMap<_, _> = loaded.experiments.into_iter().collect();
-        for id in public_model_ids {
+        let changes = experiments.values().filter_map(|of| of.outline().next_change());
+        if let Some(change) = self.clock.when(changes.min()) {
+            self.poll_at = self.poll_at.min(change);
+        }
+        let changes = public_model_ids.iter().map(|id| {
             let experiment = experiments.remove(id);
             if let Some(experiment) = &experiment {
                 report(id, experiment, self.held.snapshot.find(id).as_deref());
-                let change = self.clock.when(experiment.outline().next_change());
-                self.poll_at = earlier(self.poll_at, change);
             }
-            self.held.snapshot.replace(id, experiment);
-        }
-        self.held.metrics.reloads.increment(public_model_ids.len() as u64);
-        self.held.observe();
+            (id.as_str(), experiment)
+        });
+        self.held.snapshot.replace(changes);
+        self.held.reloaded(public_model_ids.len());
         Ok(())
     }
 
     async fn reconnect(&mut self) {
-        let [first, most] = RECONNECT_AFTER;
-        for delay in Backoff::new(u32::MAX, first, most).into_iter().flatten() {
+        let [first, later] = RECONNECT_AFTER;
+        let backoff = ExponentialBuilder::new()
+            .with_min_delay(first)
+            .with_max_delay(later)
+            .with_jitter()
+            .without_max_times();
+        let mut is_said_to_be_stale = false;
+        for delay in backoff.build() {
             sleep(delay).await;
             self.held.observe();
+            if self.held.freshness.age() > self.options.max_staleness && !is_said_to_be_stale {
+                tracing::error!(
+                    "routing is stale: every model is unavailable until the database answers"
+                );
+                is_said_to_be_stale = true;
+            }
             match self.resume().await {
                 Ok(()) => {
                     self.held.metrics.reconnects.increment(1);
@@ -153,21 +186,36 @@ impl Follower {
     }
 }
 
+/// When to poll next: after the interval, or when a scheduled version takes over.
+fn poll_at(
+    asked: Instant,
+    options: &RoutingOptions,
+    clock: &DatabaseClock,
+    change: Option<DateTime<Utc>>,
+) -> Instant {
+    let regular = asked + options.poll_interval;
+    let earliest = asked + MIN_POLL_INTERVAL;
+    clock.when(change).map_or(regular, |change| change.clamp(earliest, regular.max(earliest)))
+}
+
 /// A connection that hears of changes. What it loads afterwards lacks none that it won't hear of.
 async fn listen(connect: &ConnectOptions, options: &RoutingOptions) -> Result<AsyncPgConnection> {
-    in_time(options, async {
-        let mut conn = connect.connect().await?;
-        conn.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
-        Ok(conn)
-    })
-    .await
+    // A server that says nothing must not keep the next from being tried, so each has its own time.
+    let hosts = u32::try_from(connect.hosts()).unwrap_or(u32::MAX).max(1);
+    let mut conn = answered(options.load_timeout.saturating_mul(hosts), connect.connect()).await?;
+    in_time(options, async { Ok(conn.batch_execute(&format!("LISTEN {CHANNEL}")).await?) }).await?;
+    Ok(conn)
 }
 
 async fn in_time<T>(options: &RoutingOptions, asked: impl Future<Output = Result<T>>) -> Result<T> {
-    timeout(options.load_timeout, asked).await.unwrap_or_else(|_| {
+    answered(options.load_timeout, asked).await
+}
+
+async fn answered<T>(within: Duration, asked: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(within, asked).await.unwrap_or_else(|_| {
         Err(Error::Transient {
             cause: Transient::ConnectionLost,
-            message: format!("no answer within {:?}", options.load_timeout),
+            message: format!("no answer within {within:?}"),
         })
     })
 }
@@ -177,10 +225,6 @@ fn ended() -> Error {
         cause: Transient::ConnectionLost,
         message: "the server closed the connection".to_owned(),
     }
-}
-
-fn earlier(at: Instant, other: Option<Instant>) -> Instant {
-    other.map_or(at, |other| at.min(other))
 }
 
 /// Says of an experiment that can't be served why, unless that has been said of what was held before.

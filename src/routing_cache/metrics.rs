@@ -6,6 +6,7 @@ use crate::operations::routing::{Route, Unavailable};
 
 const PICKS: &str = "model_experiments_routing_picks_total";
 const AGE: &str = "model_experiments_routing_age_seconds";
+const CONFIRMED: &str = "model_experiments_routing_confirmed_timestamp_seconds";
 const EXPERIMENTS: &str = "model_experiments_routing_experiments";
 const RELOADS: &str = "model_experiments_routing_reloads_total";
 const POLLS: &str = "model_experiments_routing_polls_total";
@@ -19,6 +20,7 @@ pub(super) struct Metrics {
     unavailable: Counter,
     stale: Counter,
     pub(super) age: Gauge,
+    pub(super) confirmed: Gauge,
     pub(super) experiments: Gauge,
     pub(super) reloads: Counter,
     pub(super) polls: Counter,
@@ -33,6 +35,11 @@ impl Metrics {
             metrics::Unit::Seconds,
             "How long ago all that is held was what the database has"
         );
+        metrics::describe_gauge!(
+            CONFIRMED,
+            metrics::Unit::Seconds,
+            "When all that is held was last known to be what the database has, in Unix time"
+        );
         metrics::describe_gauge!(EXPERIMENTS, "Experiments that are active or paused");
         metrics::describe_counter!(RELOADS, "Public model ids whose routing was loaded anew");
         metrics::describe_counter!(POLLS, "Times that the database was asked for all that changed");
@@ -44,6 +51,7 @@ impl Metrics {
             unavailable: counter!(PICKS, "outcome" => "unavailable"),
             stale: counter!(PICKS, "outcome" => "stale"),
             age: gauge!(AGE),
+            confirmed: gauge!(CONFIRMED),
             experiments: gauge!(EXPERIMENTS),
             reloads: counter!(RELOADS),
             polls: counter!(POLLS),

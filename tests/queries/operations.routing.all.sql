@@ -7,7 +7,10 @@ SELECT
   (
     SELECT
       ROW (
-        "newest"."id",
+        ROW (
+          "newest"."id",
+          jsonb_hash("newest"."encrypted_api_key")
+        ),
         "newest"."upstream",
         "newest"."encrypted_api_key"
       )

@@ -6,7 +6,10 @@ SELECT
   "model_experiment_variant"."weight",
   (
     SELECT
-      "newest"."id"
+      ROW (
+        "newest"."id",
+        jsonb_hash("newest"."encrypted_api_key")
+      )
     FROM
       "model_experiment_variant_version" AS "newest"
     WHERE

@@ -472,7 +472,7 @@ async fn ends_when_every_request_is_answered_and_recorded() {
 }
 
 #[tokio::test]
-async fn trouble_with_recording_reaches_no_client_and_loses_or_doubles_nothing() {
+async fn trouble_with_recording_reaches_no_client_and_doubles_nothing() {
     let db = TestDatabase::new().await;
     let [conn, watcher] = &mut [db.connect().await, db.connect().await];
     let gateway = Gateway::start(&db).await;
@@ -489,6 +489,7 @@ async fn trouble_with_recording_reaches_no_client_and_loses_or_doubles_nothing()
     raw(conn, "ROLLBACK").await.unwrap();
     recorded(conn, &answer).await;
 
+    // What no attempt can mend is given up at once.
     raw(conn, "ALTER TABLE microdollar_usage RENAME TO elsewhere").await.unwrap();
     assert_eq!(gateway.ask("user-1").await.status, StatusCode::OK);
     eventually("it says that it failed", async || {

@@ -8,7 +8,7 @@ mod monotonic;
 mod observed;
 
 use crate::support::TestDatabase;
-use crate::support::fixtures::{eventually, option, raw};
+use crate::support::fixtures::{eventually, raw};
 use diesel_async::AsyncPgConnection;
 use model_experiments::bucketing::Subject;
 use model_experiments::operations::routing::{self, Route, Served};
@@ -34,8 +34,7 @@ fn polled() -> RoutingOptions {
 }
 
 pub async fn cache(db: &TestDatabase, options: RoutingOptions) -> RoutingCache {
-    let url = option(&db.url(), &format!("application_name={}", NAME.replace(' ', "%20")));
-    RoutingCache::start(&url, options).await.unwrap()
+    RoutingCache::start(&db.url(), options.application_name(NAME)).await.unwrap()
 }
 
 fn user(name: &str) -> Option<Subject<'_>> {

@@ -64,7 +64,7 @@ impl RoutedExperiment {
     }
 
     pub(super) fn new(head: &HeadRow, slots: Vec<Slot<VersionRow>>) -> Self {
-        let outline = Outline::new(head, &slots, |version| version.id);
+        let outline = Outline::new(head, &slots, |version| version.identity);
         let state = match head.status {
             Status::Paused => State::Paused,
             _ if slots.is_empty() => State::Broken(Unavailable::NoVariant),
@@ -93,14 +93,18 @@ impl RoutedExperiment {
 
 impl Arm {
     fn new(slot: Slot<VersionRow>) -> Result<Self, Unavailable> {
-        let current = slot.current.ok_or(Unavailable::NoCurrentVersion(slot.id))?;
-        let version = current.id;
+        let variant = slot.id;
+        let weight = slot.weight.map_err(|reason| Unavailable::UnreadableVariant {
+            variant,
+            reason: Arc::new(reason),
+        })?;
+        let current = slot.current.ok_or(Unavailable::NoCurrentVersion(variant))?;
+        let version = current.identity.id();
         let unreadable = |reason| Unavailable::Unreadable { version, reason: Arc::new(reason) };
         let checkpoint = Checkpoint {
             upstream: current.upstream.0.map_err(unreadable)?,
             key: current.encrypted_api_key.0.map_err(unreadable)?,
         };
-        let Slot { id: variant, weight, .. } = slot;
         Ok(Self { variant, weight, version, checkpoint: Arc::new(checkpoint) })
     }
 }

@@ -1,12 +1,12 @@
-//! What routing depends on, but for the content of versions, which never changes.
+//! What routing depends on, but for the content of versions.
 
 use chrono::{DateTime, Utc};
 
-use super::rows::{HeadRow, Slot};
-use crate::values::{ExperimentId, Status, VariantId, VersionId, Weight};
+use super::rows::{HeadRow, Identity, Slot};
+use crate::values::{ExperimentId, Status, VariantId, Weight};
 
-/// What routing an experiment depends on, but for the content of its versions, which never changes: where two
-/// outlines are equal, so is all that is served.
+/// What routing an experiment depends on, but for the content of its versions: where two outlines are equal, so is all
+/// that is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outline {
     experiment: ExperimentId,
@@ -17,17 +17,21 @@ pub(crate) struct Outline {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct VariantOutline {
     variant: VariantId,
-    weight: Weight,
-    current: Option<VersionId>,
+    weight: Option<Weight>,
+    current: Option<Identity>,
     next: Option<DateTime<Utc>>,
 }
 
 impl Outline {
-    pub(super) fn new<V>(head: &HeadRow, slots: &[Slot<V>], id: impl Fn(&V) -> VersionId) -> Self {
+    pub(super) fn new<V>(
+        head: &HeadRow,
+        slots: &[Slot<V>],
+        identity: impl Fn(&V) -> Identity,
+    ) -> Self {
         let variants = slots.iter().map(|slot| VariantOutline {
             variant: slot.id,
-            weight: slot.weight,
-            current: slot.current.as_ref().map(&id),
+            weight: slot.weight.as_ref().ok().copied(),
+            current: slot.current.as_ref().map(&identity),
             next: slot.next,
         });
         Self { experiment: head.id, status: head.status, variants: variants.collect() }

@@ -73,6 +73,14 @@ pub enum Unavailable {
         /// The rule that it breaks.
         reason: Arc<InvalidValue>,
     },
+    /// One of the experiment's variants can't be read.
+    #[error("variant {variant} can't be read: {reason}")]
+    UnreadableVariant {
+        /// The variant.
+        variant: VariantId,
+        /// The rule that it breaks.
+        reason: Arc<InvalidValue>,
+    },
     /// A routing cache hasn't heard of the database for longer than it may serve what it holds.
     #[error("the routing cache is older than it may be; see whether the database can be reached")]
     Stale,

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::pg::{Pg, PgValue};
 use diesel::prelude::*;
-use diesel::sql_types::{Jsonb, Record, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Integer, Jsonb, Record, Timestamptz, Uuid as SqlUuid};
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -23,28 +23,52 @@ pub(crate) struct HeadRow {
     pub(super) status: Status,
 }
 
-#[derive(Debug, Clone, Copy, Queryable, Selectable)]
+#[derive(Debug, Queryable, Selectable)]
 #[diesel(table_name = model_experiment_variant, check_for_backend(Pg))]
 pub(crate) struct VariantRow {
     pub(super) id: VariantId,
-    pub(super) weight: Weight,
+    pub(super) weight: Readable<Weight>,
+}
+
+/// Which version it is, read as one value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromSqlRow)]
+pub(crate) struct Identity {
+    id: VersionId,
+    /// A version is never changed, but its key may be encrypted anew.
+    key_hash: i32,
+}
+
+/// The SQL type of an [`Identity`].
+pub(super) type SqlIdentity = Record<(SqlUuid, Integer)>;
+
+impl Identity {
+    pub(super) fn id(&self) -> VersionId {
+        self.id
+    }
+}
+
+impl FromSql<SqlIdentity, Pg> for Identity {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        let (id, key_hash) = FromSql::<SqlIdentity, Pg>::from_sql(value)?;
+        Ok(Self { id, key_hash })
+    }
 }
 
 /// A version, read as one value.
 #[derive(Debug, FromSqlRow)]
 pub(crate) struct VersionRow {
-    pub(super) id: VersionId,
+    pub(super) identity: Identity,
     pub(super) upstream: Readable<Upstream>,
     pub(super) encrypted_api_key: Readable<EncryptedApiKey>,
 }
 
-/// The SQL type of a [`VersionRow`]: its id, its upstream and its encrypted key.
-pub(super) type SqlVersion = Record<(SqlUuid, Jsonb, Jsonb)>;
+/// The SQL type of a [`VersionRow`].
+pub(super) type SqlVersion = Record<(SqlIdentity, Jsonb, Jsonb)>;
 
 impl FromSql<SqlVersion, Pg> for VersionRow {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
-        let (id, upstream, encrypted_api_key) = FromSql::<SqlVersion, Pg>::from_sql(value)?;
-        Ok(Self { id, upstream, encrypted_api_key })
+        let (identity, upstream, encrypted_api_key) = FromSql::<SqlVersion, Pg>::from_sql(value)?;
+        Ok(Self { identity, upstream, encrypted_api_key })
     }
 }
 
@@ -58,6 +82,12 @@ impl<T: TryFrom<Value, Error = InvalidValue>> FromSql<Jsonb, Pg> for Readable<T>
         let json = <Value as FromSql<Jsonb, Pg>>::from_sql(value)
             .map_err(|_| InvalidValue::new("the JSON", "is too deep, or has a number too large"));
         Ok(Self(json.and_then(TryInto::try_into)))
+    }
+}
+
+impl FromSql<Integer, Pg> for Readable<Weight> {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self(Weight::new(FromSql::<Integer, Pg>::from_sql(value)?)))
     }
 }
 
@@ -77,7 +107,7 @@ pub(crate) type Row<V> =
 #[derive(Debug)]
 pub(super) struct Slot<V> {
     pub(super) id: VariantId,
-    pub(super) weight: Weight,
+    pub(super) weight: Result<Weight, InvalidValue>,
     pub(super) current: Option<V>,
     pub(super) next: Option<DateTime<Utc>>,
 }
@@ -88,7 +118,7 @@ pub(super) fn grouped<V>(rows: Vec<Row<V>>) -> impl Iterator<Item = (HeadRow, Ve
     let mut experiments: HashMap<ExperimentId, (HeadRow, Vec<Slot<V>>)> = HashMap::new();
     for (head, variant, current, next, _) in rows {
         let (_, slots) = experiments.entry(head.id).or_insert_with(|| (head, Vec::new()));
-        slots.extend(variant.map(|VariantRow { id, weight }| {
+        slots.extend(variant.map(|VariantRow { id, weight: Readable(weight) }| {
             // Nobody lives to see an instant that can't be read.
             let next = next.and_then(|Readable(instant)| instant.ok());
             Slot { id, weight, current, next }

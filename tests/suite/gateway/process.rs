@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -71,14 +72,15 @@ impl Gateway {
             .spawn()
             .unwrap();
         let output = Arc::<Mutex<String>>::default();
+        let told = Arc::<Notify>::default();
         let readers = vec![
-            tokio::spawn(collect(child.stdout.take().unwrap(), Arc::clone(&output))),
-            tokio::spawn(collect(child.stderr.take().unwrap(), Arc::clone(&output))),
+            tokio::spawn(collect(child.stdout.take().unwrap(), output.clone(), told.clone())),
+            tokio::spawn(collect(child.stderr.take().unwrap(), output.clone(), told.clone())),
         ];
         let wait = async {
             while !output.lock().unwrap().contains("/metrics") {
+                told.notified().await;
                 assert_eq!(child.try_wait().unwrap(), None, "{}", output.lock().unwrap());
-                tokio::task::yield_now().await;
             }
         };
         timeout(LONG, wait).await.unwrap();
@@ -199,9 +201,12 @@ impl Answer {
     }
 }
 
-async fn collect(from: impl AsyncRead + Unpin, to: Arc<Mutex<String>>) {
+/// Keeps what it says, and notifies of every line and of the end.
+async fn collect(from: impl AsyncRead + Unpin, to: Arc<Mutex<String>>, told: Arc<Notify>) {
     let mut lines = BufReader::new(from).lines();
     while let Some(line) = lines.next_line().await.unwrap() {
         to.lock().unwrap().extend([&line, "\n"]);
+        told.notify_one();
     }
+    told.notify_one();
 }

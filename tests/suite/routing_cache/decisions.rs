@@ -10,7 +10,7 @@ use model_experiments::operations::routing::{self, Route, Unavailable};
 use std::collections::HashSet;
 
 /// The public model ids of [`outcomes`], and one without an experiment.
-const MODELS: [&str; 8] = [
+const MODELS: [&str; 9] = [
     "partner/draft",
     "partner/served",
     "partner/paused",
@@ -18,10 +18,11 @@ const MODELS: [&str; 8] = [
     "partner/broken",
     "partner/not yet",
     "partner/far",
+    "partner/weightless",
     "partner/none",
 ];
 
-/// An experiment of each kind; the last four but one in a state that only another writer can bring about.
+/// An experiment of each kind; the last four in a state that only another writer can bring about.
 async fn outcomes(conn: &mut AsyncPgConnection) {
     ready(conn, "partner/draft").await;
     active(conn, "partner/served").await;
@@ -33,6 +34,7 @@ async fn outcomes(conn: &mut AsyncPgConnection) {
     let broken = active(conn, "partner/broken").await;
     let not_yet = active(conn, "partner/not-yet").await;
     let far = active(conn, "partner/far").await;
+    let weightless = active(conn, "partner/weightless").await.control.id;
     unguard(conn).await;
     let of = |ready: &Ready| format!("WHERE variant_id = '{}'", ready.candidate.id);
     let versions = "model_experiment_variant_version";
@@ -43,7 +45,9 @@ async fn outcomes(conn: &mut AsyncPgConnection) {
          INSERT INTO {versions} (variant_id, upstream, encrypted_api_key, effective_at)
             SELECT variant_id, upstream, encrypted_api_key, '290000-01-01Z' FROM {versions} {of_far};
          UPDATE model_experiment SET public_model_id = 'partner/not yet'
-            WHERE public_model_id = 'partner/not-yet'"
+            WHERE public_model_id = 'partner/not-yet';
+         ALTER TABLE model_experiment_variant DROP CONSTRAINT model_experiment_variant_weight_positive;
+         UPDATE model_experiment_variant SET weight = 0 WHERE id = '{weightless}'"
     );
     raw(conn, &sql).await.unwrap();
 }
@@ -56,6 +60,7 @@ fn kind(route: &Route) -> &'static str {
         Route::Unavailable(Unavailable::NoSubject) => "no subject",
         Route::Unavailable(Unavailable::NoCurrentVersion(_)) => "no current version",
         Route::Unavailable(Unavailable::Unreadable { .. }) => "unreadable",
+        Route::Unavailable(Unavailable::UnreadableVariant { .. }) => "unreadable variant",
         Route::Unavailable(reason) => panic!("{reason}"),
     }
 }
@@ -79,10 +84,11 @@ async fn each_kind_of_experiment_has_its_outcome_and_none_spoils_another() {
         // Its public model id breaks the rule of its type, so no typed caller can ask for it.
         "no current version",
         "served",
+        "unreadable variant",
         "not experimented",
     ];
     assert_eq!(kinds(&cache), expected);
-    assert_eq!(cache.len(), 5);
+    assert_eq!(cache.len(), 6);
     for model in ["partner/served", "partner/far"] {
         assert_eq!(kind(&cache.pick(model, None)), "no subject");
     }
@@ -102,7 +108,7 @@ async fn is_what_the_database_would_have_answered() {
     outcomes(conn).await;
     let cache = cache(&db, announced()).await;
     let all = routing::load_all(conn).await.unwrap();
-    assert_eq!(all.len(), 5);
+    assert_eq!(all.len(), 6);
     let mut variants = HashSet::new();
     for (model, routed) in &all {
         for at in 0..50 {

@@ -12,7 +12,7 @@ use chrono::TimeDelta;
 use diesel_async::AsyncPgConnection;
 use model_experiments::operations::lifecycle;
 use model_experiments::operations::routing::{Route, Unavailable};
-use model_experiments::{RoutingCache, RoutingOptions, connection, migrations};
+use model_experiments::{RoutingCache, connection, migrations};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -87,10 +87,6 @@ async fn what_changed_during_an_outage_is_known_after_it() {
     lifecycle::complete(conn, gone.experiment.id).await.unwrap();
     active(conn, "partner/new").await;
     // It goes on by what it has.
-    assert_eq!(
-        internal_id_of(&pick(&cache, "partner/gone")),
-        internal_id_of(&pick(&cache, "partner/gone"))
-    );
     assert!(matches!(pick(&cache, "partner/gone"), Route::Serve(_)));
     assert_eq!(pick(&cache, "partner/new"), Route::NotExperimented);
 
@@ -106,16 +102,17 @@ async fn a_connection_on_which_nothing_arrives_counts_as_lost() {
     let conn = &mut db.connect().await;
     active(conn, "partner/foo").await;
     let network = Network::to(&db.url()).await;
-    let options = polled().load_timeout(Duration::from_millis(200));
+    let timeout = Duration::from_secs(2);
+    let options = polled().load_timeout(timeout);
     let cache = RoutingCache::start(network.url(), options).await.unwrap();
     let served = served(&cache, "partner/foo");
 
     network.silence();
     publish_now(conn, served.variant, "meanwhile").await;
-    // Longer than polls and the timeout take: it has tried in vain.
+    // It has tried in vain.
     eventually("it has noticed", async || {
         yield_now().await;
-        cache.age() > Duration::from_millis(500)
+        cache.age() > timeout + timeout / 2
     })
     .await;
     assert_ne!(internal_id_of(&pick(&cache, "partner/foo")), Some("meanwhile"));
@@ -129,7 +126,7 @@ async fn is_stale_past_the_limit_and_recovers() {
     let conn = &mut db.connect().await;
     active(conn, "partner/foo").await;
     let network = Network::to(&db.url()).await;
-    let limit = Duration::from_millis(1_500);
+    let limit = Duration::from_secs(4);
     let cache = RoutingCache::start(network.url(), polled().max_staleness(limit)).await.unwrap();
     assert!(matches!(pick(&cache, "partner/foo"), Route::Serve(_)));
     assert_eq!(pick(&cache, "partner/none"), Route::NotExperimented);
@@ -150,7 +147,11 @@ async fn is_stale_past_the_limit_and_recovers() {
     network.mend();
     until(&cache, "partner/foo", |route| matches!(route, Route::Serve(_))).await;
     until(&cache, "partner/none", |route| *route == Route::NotExperimented).await;
-    assert!(cache.age() <= limit);
+    eventually("it is young again", async || {
+        yield_now().await;
+        cache.age() <= limit
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -166,15 +167,17 @@ async fn a_server_that_crashes_and_starts_again_is_followed_again() {
     let served = served(&cache, "partner/foo");
 
     // The server starts all over when one of its processes is killed.
+    let witness = &mut connection::connect(&url).await.unwrap();
     let victim = pid(conn).await.to_string();
     assert!(Command::new("kill").args(["-KILL", &victim]).status().unwrap().success());
+    eventually("everybody's connection is lost", async || raw(witness, "SELECT 1").await.is_err())
+        .await;
     eventually("the server is up again", async || {
         assert!(matches!(pick(&cache, "partner/foo"), Route::Serve(_)));
         match connection::connect(&url).await {
-            Ok(mut new) => {
-                let works = raw(&mut new, "SELECT 1").await.is_ok();
+            Ok(new) => {
                 *conn = new;
-                works
+                true
             }
             Err(error) => {
                 assert!(error.is_retryable(), "{error:?}");
@@ -192,10 +195,7 @@ async fn an_outage_does_not_hide_what_could_not_be_loaded() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     active(conn, "partner/foo").await;
-    let options = RoutingOptions::default()
-        .poll_interval(Duration::from_millis(20))
-        .max_staleness(Duration::from_millis(1_500));
-    let cache = cache(&db, options).await;
+    let cache = cache(&db, polled().max_staleness(Duration::from_secs(2))).await;
     // The server answers, but not what is asked.
     raw(conn, "ALTER TABLE model_experiment RENAME TO elsewhere").await.unwrap();
     until(&cache, "partner/foo", |route| *route == STALE).await;

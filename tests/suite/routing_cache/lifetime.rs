@@ -46,6 +46,8 @@ async fn options_that_make_no_sense_are_refused() {
         RoutingOptions::default().load_timeout(Duration::ZERO),
         RoutingOptions::default().max_staleness(Duration::ZERO),
         RoutingOptions::default().poll_interval(second).max_staleness(second),
+        RoutingOptions::default().poll_interval(Duration::MAX / 2).max_staleness(Duration::MAX),
+        RoutingOptions::default().application_name("a\0"),
     ] {
         let error = refusal("postgres://db.example/app", options).await;
         assert!(matches!(error, Error::Configuration(_)), "{error}");

@@ -3,11 +3,17 @@
 use super::{announce, announced, cache, pick, polled, until, user};
 use crate::support::TestDatabase;
 use crate::support::fixtures::{API_KEY, active, eventually, publish_now, raw, text, unguard};
-use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use crate::support::network::Network;
+use metrics_util::CompositeKey;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use model_experiments::RoutingCache;
 use model_experiments::operations::lifecycle;
 use model_experiments::operations::routing::{Route, Unavailable};
+use model_experiments::values::Timestamp;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::task::yield_now;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -117,23 +123,11 @@ async fn counts_what_it_does() {
     until_len(&cache, 2).await;
     cache.shutdown().await;
 
-    let mut seen = Vec::new();
-    for (key, _, description, value) in snapshotter.snapshot().into_vec() {
-        let key = key.key();
-        assert!(description.is_some(), "{key}");
-        let labels: Vec<_> = key.labels().map(|label| label.value().to_owned()).collect();
-        let value = match value {
-            DebugValue::Counter(count) => count as f64,
-            DebugValue::Gauge(value) => value.into_inner(),
-            DebugValue::Histogram(_) => panic!("{key}"),
-        };
-        let name = key.name().strip_prefix("model_experiments_routing_").unwrap();
-        seen.push(([&[name.to_owned()], &labels[..]].concat().join(" "), value));
-    }
-    seen.sort_by(|(one, _), (other, _)| one.cmp(other));
-    let (age, seen): (Vec<_>, Vec<_>) =
-        seen.into_iter().partition(|(name, _)| name == "age_seconds");
-    assert!(age.len() == 1 && age[0].1 >= 0.0 && age[0].1 < 60.0, "{age:?}");
+    let mut seen = values(&snapshotter);
+    let age = seen.remove("age_seconds").unwrap();
+    let confirmed = seen.remove("confirmed_timestamp_seconds").unwrap();
+    let now = Timestamp::now().as_datetime().timestamp() as f64;
+    assert!(age > 0.0 && (now - confirmed).abs() < 600.0, "{age} {confirmed}");
     let expected = [
         ("experiments", 2.0),
         ("picks_total not_experimented", 1.0),
@@ -145,10 +139,66 @@ async fn counts_what_it_does() {
         ("reconnects_total", 0.0),
         ("reloads_total", 2.0),
     ];
-    assert_eq!(seen, expected.map(|(name, value)| (name.to_owned(), value)));
+    assert_eq!(seen, expected.map(|(name, value)| (name.to_owned(), value)).into());
 }
 
-async fn until_len(cache: &model_experiments::RoutingCache, len: usize) {
+#[tokio::test]
+async fn counts_what_an_outage_does_to_it() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let db = TestDatabase::new().await;
+    active(&mut db.connect().await, "partner/foo").await;
+    let network = Network::to(&db.url()).await;
+    let limit = Duration::from_secs(1);
+    let cache = RoutingCache::start(network.url(), polled().max_staleness(limit)).await.unwrap();
+    let value = |name: &str| values(&snapshotter)[name];
+    let mut polls = 0.0;
+    eventually("it has polled", async || {
+        yield_now().await;
+        polls += value("polls_total");
+        polls > 3.0
+    })
+    .await;
+
+    network.cut();
+    eventually("it says that it is old", async || {
+        yield_now().await;
+        value("age_seconds") > limit.as_secs_f64()
+    })
+    .await;
+    let stale = Route::Unavailable(Unavailable::Stale);
+    assert_eq!([(); 3].map(|()| pick(&cache, "partner/foo")), [(); 3].map(|()| stale.clone()));
+    let counted = values(&snapshotter);
+    assert_eq!((counted["picks_total stale"], counted["reconnects_total"]), (3.0, 0.0));
+
+    network.mend();
+    until(&cache, "partner/foo", |route| matches!(route, Route::Serve(_))).await;
+    eventually("it has reconnected", async || {
+        yield_now().await;
+        value("reconnects_total") == 1.0
+    })
+    .await;
+}
+
+/// What is recorded by now, by the names without their common beginning and the labels. A counter begins anew.
+fn values(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
+    let named = |(key, _, description, value): (CompositeKey, _, Option<_>, _)| {
+        let key = key.key();
+        assert!(description.is_some(), "{key}");
+        let labels = key.labels().map(|label| format!(" {}", label.value())).collect::<String>();
+        let value = match value {
+            DebugValue::Counter(count) => count as f64,
+            DebugValue::Gauge(value) => value.into_inner(),
+            DebugValue::Histogram(_) => panic!("{key}"),
+        };
+        let name = key.name().strip_prefix("model_experiments_routing_").unwrap();
+        (format!("{name}{labels}"), value)
+    };
+    snapshotter.snapshot().into_vec().into_iter().map(named).collect()
+}
+
+async fn until_len(cache: &RoutingCache, len: usize) {
     eventually("the cache knows", async || {
         yield_now().await;
         cache.len() == len
