@@ -34,8 +34,8 @@ use crate::values::Timestamp;
 /// as in a failover to a replica that lagged behind.
 ///
 /// While the database can't be reached, routing goes on by what is held, until that is older than
-/// [`max_staleness`](RoutingOptions::max_staleness); then every model is unavailable. An experiment that can't be served, as when its upstream can't be
-/// read, is unavailable by itself, and is reported once as an error through `tracing`.
+/// [`max_staleness`](RoutingOptions::max_staleness); then every model is unavailable. An experiment that can't be served,
+/// as when its upstream can't be read, is unavailable by itself, and is reported once as an error through `tracing`.
 ///
 /// Clones share one cache. When the last is dropped, its task ends.
 ///
