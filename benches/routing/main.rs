@@ -1,0 +1,155 @@
+//! What routing costs, each part beside what it can't cost less than.
+//!
+//! ```text
+//! cargo bench --bench routing
+//! ```
+//!
+//! `docs/benchmarks.md` says what is held equal and what was seen.
+
+mod comparison;
+mod floor;
+mod raw;
+#[path = "../seed/mod.rs"]
+mod seed;
+#[allow(dead_code, reason = "the tests use the rest")]
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use model_experiments::operations::routing::{self, Route};
+use model_experiments::values::EncryptedApiKey;
+use model_experiments::{RoutingCache, RoutingOptions};
+use std::hint::black_box;
+use tokio::runtime::{Builder, Runtime};
+
+use comparison::Comparison;
+use floor::{Decryption, Lookup, Request};
+use seed::{Family, user};
+use support::fixtures::{API_KEY, cipher, key, public_model_id};
+
+/// How many experiments are active.
+const EXPERIMENTS: usize = 1_000;
+
+const ACTIVE: Family =
+    Family { name: "active", status: "active", experiments: EXPERIMENTS, versions: 1 };
+
+fn main() {
+    let mut comparison = Comparison::new();
+    pick(&mut comparison);
+    load_one(&mut comparison);
+    load_all(&mut comparison);
+    decrypt(&mut comparison);
+    extra_body(&mut comparison);
+    comparison.print();
+}
+
+fn pick(comparison: &mut Comparison) {
+    let paused = Family { name: "paused", status: "paused", experiments: 100, versions: 1 };
+    // The cache goes on following the database meanwhile.
+    let runtime = Runtime::new().unwrap();
+    let (db, cache, experiments) = runtime.block_on(async {
+        let db = seed::database(&[ACTIVE, paused]).await;
+        let cache = RoutingCache::start(&db.url(), RoutingOptions::default()).await.unwrap();
+        let experiments = routing::load_all(&mut db.connect().await).await.unwrap();
+        (db, cache, experiments)
+    });
+    let lookup = Lookup::new(&experiments);
+    let expect = |requests: &[Request], expected: fn(&Route) -> bool| {
+        for Request { model, user: id, .. } in requests {
+            let route = cache.pick(model, user(id));
+            assert!(expected(&route), "{model}: {route:?}");
+        }
+    };
+
+    let hits = Request::many("active", EXPERIMENTS, &experiments);
+    expect(&hits, |route| matches!(route, Route::Serve(_)));
+    let (mut ours, mut floor, mut hash) =
+        (hits.iter().cycle(), hits.iter().cycle(), hits.iter().cycle());
+    comparison.of(
+        "pick_hit",
+        || {
+            let request = ours.next()?;
+            Some(cache.pick(black_box(&request.model), user(black_box(&request.user))))
+        },
+        || {
+            let request = floor.next()?;
+            Some((request.sha256(), lookup.find(black_box(&request.model))))
+        },
+    );
+    comparison.raw("sha256_of_seed", || hash.next().map(Request::sha256));
+
+    for (name, family, expected) in [
+        ("pick_miss", "unknown", (|route| *route == Route::NotExperimented) as fn(&Route) -> bool),
+        ("pick_paused", "paused", |route| *route == Route::Paused),
+    ] {
+        let requests = Request::many(family, 100, &experiments);
+        expect(&requests, expected);
+        let (mut ours, mut floor) = (requests.iter().cycle(), requests.iter().cycle());
+        comparison.of(
+            name,
+            || {
+                let request = ours.next()?;
+                Some(cache.pick(black_box(&request.model), user(black_box(&request.user))))
+            },
+            || floor.next().map(|request| lookup.find(black_box(&request.model))),
+        );
+    }
+    runtime.block_on(cache.shutdown());
+    drop(db);
+}
+
+fn load_one(comparison: &mut Comparison) {
+    let recent = Family { name: "recent", status: "active", experiments: 1, versions: 50 };
+    let long = Family { name: "long", status: "active", experiments: 1, versions: 5_000 };
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let (db, mut conn, raw) = runtime.block_on(async {
+        let db = seed::database(&[ACTIVE, recent, long]).await;
+        let (conn, raw) = (db.connect().await, raw::Client::connect(&db.url()).await);
+        (db, conn, raw)
+    });
+    for (name, model) in
+        [("load_one_50_versions", "recent/1"), ("load_one_5000_versions", "long/1")]
+    {
+        let model = public_model_id(model);
+        assert_eq!(runtime.block_on(raw.load_one(model.as_str())).len(), seed::VARIANTS);
+        comparison.of(
+            name,
+            || runtime.block_on(routing::load(&mut conn, &model)).unwrap().unwrap(),
+            || runtime.block_on(raw.load_one(model.as_str())),
+        );
+    }
+    drop(db);
+}
+
+fn load_all(comparison: &mut Comparison) {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let (db, mut conn, raw) = runtime.block_on(async {
+        let db = seed::database(&[ACTIVE]).await;
+        let (conn, raw) = (db.connect().await, raw::Client::connect(&db.url()).await);
+        (db, conn, raw)
+    });
+    assert_eq!(runtime.block_on(raw.load_all()).len(), EXPERIMENTS * seed::VARIANTS);
+    assert_eq!(runtime.block_on(routing::load_all(&mut conn)).unwrap().len(), EXPERIMENTS);
+    comparison.of(
+        "load_all",
+        || runtime.block_on(routing::load_all(&mut conn)).unwrap(),
+        || runtime.block_on(raw.load_all()),
+    );
+    drop(db);
+}
+
+fn decrypt(comparison: &mut Comparison) {
+    let (cipher, key): (_, EncryptedApiKey) = (cipher(), key(API_KEY));
+    let raw = Decryption::new(&key);
+    assert_eq!(raw.decrypt(), API_KEY.as_bytes());
+    comparison.of("decrypt", || cipher.decrypt(black_box(&key)).unwrap(), || raw.decrypt());
+}
+
+fn extra_body(comparison: &mut Comparison) {
+    let upstream = seed::upstream();
+    let text = serde_json::to_string(&upstream.extra_body().unwrap()).unwrap();
+    comparison.of(
+        "extra_body",
+        || black_box(&upstream).extra_body().unwrap(),
+        || raw::parse(black_box(&text)),
+    );
+}

@@ -1,0 +1,75 @@
+//! The same columns, read by hand: tokio-postgres, a query prepared once, and JSON that is parsed and nothing more.
+
+use serde_json::{Map, Value};
+use tokio_postgres::{NoTls, Row, Statement};
+use uuid::Uuid;
+
+const COLUMNS: &str = "
+SELECT e.id, e.status, v.id, v.weight, c.id, c.upstream, c.encrypted_api_key
+FROM model_experiment e
+JOIN model_experiment_variant v ON v.experiment_id = e.id
+CROSS JOIN LATERAL (
+    SELECT id, upstream, encrypted_api_key
+    FROM model_experiment_variant_version
+    WHERE variant_id = v.id AND effective_at <= statement_timestamp()
+    ORDER BY effective_at DESC, id DESC
+    LIMIT 1
+) c
+WHERE e.status IN ('active', 'paused')";
+
+/// A connection with its two statements.
+pub struct Client {
+    client: tokio_postgres::Client,
+    one: Statement,
+    all: Statement,
+}
+
+/// A variant with its current version.
+#[expect(dead_code, reason = "it is only read from the database")]
+pub struct Variant {
+    experiment: Uuid,
+    status: String,
+    id: Uuid,
+    weight: i32,
+    version: Uuid,
+    upstream: Value,
+    encrypted_api_key: Value,
+}
+
+impl Client {
+    pub async fn connect(url: &str) -> Self {
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let one = client.prepare(&format!("{COLUMNS} AND e.public_model_id = $1")).await.unwrap();
+        let all = client.prepare(COLUMNS).await.unwrap();
+        Self { client, one, all }
+    }
+
+    /// The variants of what is routed on `model`.
+    pub async fn load_one(&self, model: &str) -> Vec<Variant> {
+        read(&self.client.query(&self.one, &[&model]).await.unwrap())
+    }
+
+    /// All variants of all that is routed.
+    pub async fn load_all(&self) -> Vec<Variant> {
+        read(&self.client.query(&self.all, &[]).await.unwrap())
+    }
+}
+
+fn read(rows: &[Row]) -> Vec<Variant> {
+    let variant = |row: &Row| Variant {
+        experiment: row.get(0),
+        status: row.get(1),
+        id: row.get(2),
+        weight: row.get(3),
+        version: row.get(4),
+        upstream: row.get(5),
+        encrypted_api_key: row.get(6),
+    };
+    rows.iter().map(variant).collect()
+}
+
+/// An object of JSON.
+pub fn parse(json: &str) -> Map<String, Value> {
+    serde_json::from_str(json).unwrap()
+}
