@@ -1,7 +1,8 @@
 //! The same columns, read by hand: tokio-postgres, a query prepared once, and JSON that is parsed and nothing more.
 
+use futures_util::TryStreamExt;
 use serde_json::{Map, Value};
-use tokio_postgres::{NoTls, Row, Statement};
+use tokio_postgres::{NoTls, Row, RowStream, Statement};
 use uuid::Uuid;
 
 const COLUMNS: &str = "
@@ -47,17 +48,18 @@ impl Client {
 
     /// The variants of what is routed on `model`.
     pub async fn load_one(&self, model: &str) -> Vec<Variant> {
-        read(&self.client.query(&self.one, &[&model]).await.unwrap())
+        read(self.client.query_raw(&self.one, [model]).await.unwrap()).await
     }
 
     /// All variants of all that is routed.
     pub async fn load_all(&self) -> Vec<Variant> {
-        read(&self.client.query(&self.all, &[]).await.unwrap())
+        read(self.client.query_raw(&self.all, [""; 0]).await.unwrap()).await
     }
 }
 
-fn read(rows: &[Row]) -> Vec<Variant> {
-    let variant = |row: &Row| Variant {
+/// Reads the rows while the server sends more.
+async fn read(rows: RowStream) -> Vec<Variant> {
+    let variant = |row: Row| Variant {
         experiment: row.get(0),
         status: row.get(1),
         id: row.get(2),
@@ -66,7 +68,7 @@ fn read(rows: &[Row]) -> Vec<Variant> {
         upstream: row.get(5),
         encrypted_api_key: row.get(6),
     };
-    rows.iter().map(variant).collect()
+    rows.map_ok(variant).try_collect().await.unwrap()
 }
 
 /// An object of JSON.

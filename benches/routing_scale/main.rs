@@ -115,7 +115,9 @@ async fn execution_time(db: &TestDatabase, sql: &str) -> String {
     let sql = ["$1", "$2", "$3"].iter().fold(sql.to_owned(), |sql, n| sql.replace(n, "'epoch'"));
     let (client, connection) = tokio_postgres::connect(&db.url(), NoTls).await.unwrap();
     tokio::spawn(connection);
-    let plan = client.simple_query(&format!("EXPLAIN (ANALYZE, TIMING OFF) {sql}")).await.unwrap();
+    // As on the connection of a cache.
+    let explain = format!("SET jit = off; EXPLAIN (ANALYZE, TIMING OFF) {sql}");
+    let plan = client.simple_query(&explain).await.unwrap();
     let line = |message: &SimpleQueryMessage| match message {
         SimpleQueryMessage::Row(row) => {
             row.get(0)?.strip_prefix("Execution Time: ").map(str::to_owned)
