@@ -88,9 +88,13 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
                 "IDX_model_experiment_variant_version_variant_effective",
                 "(variant_id = model_experiment_variant.id) AND (effective_at <= ?)",
             )
+            .by(
+                "IDX_model_experiment_variant_version_variant_effective",
+                "(variant_id = model_experiment_variant.id) AND (effective_at = ?)",
+            )
             .by("model_experiment_pkey", "id = ?")
-            .by("model_experiment_variant_version_pkey", "id = (SubPlan 1)")
-            .rows(2, 11),
+            .by("model_experiment_variant_version_pkey", "id = (SubPlan 2)")
+            .rows(2, 12),
         query!(experiment_with_current(seed::experiment(1001), at), "with a long history"),
     ]
 }

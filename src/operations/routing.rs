@@ -96,6 +96,10 @@ fn all(seen: DateTime<Utc>) -> impl Returns<Row<VersionRow>> {
     routed(seen)
 }
 
+fn one(public_model_id: &PublicModelId, seen: DateTime<Utc>) -> impl Returns<Row<VersionRow>> {
+    routed(seen).filter(model_experiment::public_model_id.eq(public_model_id))
+}
+
 fn some(public_model_ids: &[String], seen: DateTime<Utc>) -> impl Returns<Row<VersionRow>> {
     routed(seen).filter(model_experiment::public_model_id.eq_any(public_model_ids))
 }
@@ -140,8 +144,7 @@ pub async fn load(
     conn: &mut AsyncPgConnection,
     public_model_id: &PublicModelId,
 ) -> Result<Option<RoutedExperiment>> {
-    let ids = [public_model_id.as_str().to_owned()];
-    let loaded = load_some(conn, &ids, DateTime::UNIX_EPOCH).await?;
+    let loaded = experiments(one(public_model_id, DateTime::UNIX_EPOCH).load(conn).await?);
     Ok(loaded.experiments.into_iter().next().map(|(_, experiment)| experiment))
 }
 
@@ -202,6 +205,7 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
     const BY_INSTANT: &str = "IDX_model_experiment_variant_version_variant_effective";
     const CURRENT: &str = "(variant_id = model_experiment_variant.id) \
         AND (effective_at <= GREATEST(statement_timestamp(), ?))";
+    const SAME: &str = "(variant_id = model_experiment_variant.id) AND (effective_at = ?)";
     const NEXT: &str = "(variant_id = model_experiment_variant.id) \
         AND (effective_at > GREATEST(statement_timestamp(), ?))";
     let never = DateTime::UNIX_EPOCH;
@@ -211,20 +215,31 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
             .by("IDX_model_experiment_status", "status = ?")
             .scanning("model_experiment_variant")
             .by(BY_INSTANT, CURRENT)
+            .by(BY_INSTANT, SAME)
             .by(BY_INSTANT, NEXT)
-            .rows(502, 3759),
+            .rows(502, 4010),
         query!(outlines(never))
             .by("IDX_model_experiment_status", "status = ?")
             .scanning("model_experiment_variant")
             .by(BY_INSTANT, CURRENT)
+            .by(BY_INSTANT, SAME)
             .by(BY_INSTANT, NEXT)
-            .rows(502, 3759),
+            .rows(502, 4010),
+        query!(one(&seed::model(4), never))
+            .by("UQ_model_experiment_public_model_id_routing", "public_model_id = ?")
+            .by("IDX_model_experiment_variant_experiment_id", "experiment_id = model_experiment.id")
+            .by(BY_INSTANT, CURRENT)
+            .by(BY_INSTANT, SAME)
+            .by(BY_INSTANT, NEXT)
+            .rows(2, 10),
+        query!(one(&seed::model(1001), never), "with a long history"),
         query!(some(&[seed::model(4).as_str().to_owned()], never))
             .by("UQ_model_experiment_public_model_id_routing", "public_model_id = ANY (?)")
             .by("IDX_model_experiment_variant_experiment_id", "experiment_id = model_experiment.id")
             .by(BY_INSTANT, CURRENT)
+            .by(BY_INSTANT, SAME)
             .by(BY_INSTANT, NEXT)
-            .rows(2, 9),
+            .rows(2, 10),
         query!(some(&[seed::model(1001).as_str().to_owned()], never), "with a long history"),
     ]
 }

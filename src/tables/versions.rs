@@ -44,52 +44,73 @@ impl Version {
 
 // Versions beside the one that a query is about.
 diesel::alias!(
-    pub(crate) const NEWEST: Alias<Newest> = model_experiment_variant_version as newest
+    pub(crate) const NEWEST: Alias<Newest> = model_experiment_variant_version as newest;
+    pub(crate) const EARLIER: Alias<Earlier> = model_experiment_variant_version as earlier;
 );
 
-/// The versions of the variant that a query is about.
+/// The versions of the variant that a query is about, newest first.
 ///
-/// Correlated on the variant's id, so that one of them is found by one descent of the index, however
-/// many older ones there are.
+/// Correlated on the variant's id, and in the order of the index to the last column: whatever the planner expects, one
+/// of them is found by one descent, however many older ones there are.
 #[auto_type]
-fn of_variant() -> _ {
-    NEWEST.filter(
-        NEWEST.field(model_experiment_variant_version::variant_id).eq(model_experiment_variant::id),
-    )
+fn by_instant() -> _ {
+    EARLIER
+        .filter(
+            EARLIER
+                .field(model_experiment_variant_version::variant_id)
+                .eq(model_experiment_variant::id),
+        )
+        .order(EARLIER.field(model_experiment_variant_version::effective_at).desc())
+        .select(EARLIER.field(model_experiment_variant_version::effective_at))
 }
 
-/// Those that are effective by `at`, the current one first.
+#[auto_type]
+fn instants_until(at: DateTime<Utc>) -> _ {
+    by_instant().filter(EARLIER.field(model_experiment_variant_version::effective_at).le(at))
+}
+
+#[auto_type]
+fn instants_until_now(seen: DateTime<Utc>) -> _ {
+    let now: no_earlier_than = no_earlier_than(seen);
+    by_instant().filter(EARLIER.field(model_experiment_variant_version::effective_at).le(now))
+}
+
+#[auto_type]
+fn instants_later(seen: DateTime<Utc>) -> _ {
+    let now: no_earlier_than = no_earlier_than(seen);
+    by_instant()
+        .filter(EARLIER.field(model_experiment_variant_version::effective_at).gt(now))
+        .order(EARLIER.field(model_experiment_variant_version::effective_at).asc())
+}
+
+/// The versions of the variant that a query is about, that of the highest id first: of one instant, it is the current
+/// one.
+#[auto_type]
+fn by_id_of_variant() -> _ {
+    NEWEST
+        .filter(
+            NEWEST
+                .field(model_experiment_variant_version::variant_id)
+                .eq(model_experiment_variant::id),
+        )
+        .order(NEWEST.field(model_experiment_variant_version::id).desc())
+        .select(NEWEST.field(model_experiment_variant_version::id))
+}
+
 #[auto_type]
 fn effective_at(at: DateTime<Utc>) -> _ {
-    of_variant()
-        .filter(NEWEST.field(model_experiment_variant_version::effective_at).le(at))
-        .order((
-            NEWEST.field(model_experiment_variant_version::effective_at).desc(),
-            NEWEST.field(model_experiment_variant_version::id).desc(),
-        ))
-        .select(NEWEST.field(model_experiment_variant_version::id))
+    let instant: First<instants_until> = First(instants_until(at));
+    by_id_of_variant()
+        .filter(NEWEST.field(model_experiment_variant_version::effective_at).nullable().eq(instant))
 }
 
-/// Those that are effective by the database's clock, which was `seen` to say an instant, the current one first.
+/// The version that is current by the database's clock, which was `seen` to say an instant, and then others of the same
+/// instant.
 #[auto_type]
 pub(crate) fn effective_now(seen: DateTime<Utc>) -> _ {
-    let now: no_earlier_than = no_earlier_than(seen);
-    of_variant()
-        .filter(NEWEST.field(model_experiment_variant_version::effective_at).le(now))
-        .order((
-            NEWEST.field(model_experiment_variant_version::effective_at).desc(),
-            NEWEST.field(model_experiment_variant_version::id).desc(),
-        ))
-        .select(NEWEST.field(model_experiment_variant_version::id))
-}
-
-#[auto_type]
-fn effective_later(seen: DateTime<Utc>) -> _ {
-    let now: no_earlier_than = no_earlier_than(seen);
-    of_variant()
-        .filter(NEWEST.field(model_experiment_variant_version::effective_at).gt(now))
-        .order(NEWEST.field(model_experiment_variant_version::effective_at).asc())
-        .select(NEWEST.field(model_experiment_variant_version::effective_at))
+    let instant: First<instants_until_now> = First(instants_until_now(seen));
+    by_id_of_variant()
+        .filter(NEWEST.field(model_experiment_variant_version::effective_at).nullable().eq(instant))
 }
 
 /// The id of the version that is current at `at`, in a query over variants.
@@ -99,21 +120,28 @@ pub(crate) fn current_id_at(at: DateTime<Utc>) -> First<effective_at> {
 
 /// When the next scheduled version takes over, in a query over variants.
 pub(crate) fn next_effective_at(seen: DateTime<Utc>) -> NextEffectiveAt {
-    First(effective_later(seen))
+    First(instants_later(seen))
 }
 
-pub(crate) type NextEffectiveAt = First<effective_later>;
+pub(crate) type NextEffectiveAt = First<instants_later>;
 
-/// The versions of `variant` that are effective by `at`, newest first.
+#[auto_type]
+fn instants_of(variant: VariantId, at: DateTime<Utc>) -> _ {
+    EARLIER
+        .filter(EARLIER.field(model_experiment_variant_version::variant_id).eq(variant))
+        .filter(EARLIER.field(model_experiment_variant_version::effective_at).le(at))
+        .order(EARLIER.field(model_experiment_variant_version::effective_at).desc())
+        .select(EARLIER.field(model_experiment_variant_version::effective_at))
+}
+
+/// The version of `variant` that is current at `at`, and then others of the same instant.
 #[auto_type]
 fn effective(variant: VariantId, at: DateTime<Utc>) -> _ {
+    let instant: First<instants_of> = First(instants_of(variant, at));
     model_experiment_variant_version::table
         .filter(model_experiment_variant_version::variant_id.eq(variant))
-        .filter(model_experiment_variant_version::effective_at.le(at))
-        .order((
-            model_experiment_variant_version::effective_at.desc(),
-            model_experiment_variant_version::id.desc(),
-        ))
+        .filter(model_experiment_variant_version::effective_at.nullable().eq(instant))
+        .order(model_experiment_variant_version::id.desc())
 }
 
 fn by_id(id: VersionId) -> impl Returns<Version> {
@@ -352,6 +380,10 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
                 "IDX_model_experiment_variant_version_variant_effective",
                 "(variant_id = ?) AND (effective_at <= ?)",
             )
+            .by(
+                "IDX_model_experiment_variant_version_variant_effective",
+                "(variant_id = ?) AND (effective_at = ?)",
+            )
             .rows(1, 2),
         query!(current(experienced, at), "with a long history"),
         query!(current_of_all(seed::experiment(4), at))
@@ -360,8 +392,12 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
                 "IDX_model_experiment_variant_version_variant_effective",
                 "(variant_id = model_experiment_variant.id) AND (effective_at <= ?)",
             )
-            .by("model_experiment_variant_version_pkey", "id = (SubPlan 1)")
-            .rows(2, 10),
+            .by(
+                "IDX_model_experiment_variant_version_variant_effective",
+                "(variant_id = model_experiment_variant.id) AND (effective_at = ?)",
+            )
+            .by("model_experiment_variant_version_pkey", "id = (SubPlan 2)")
+            .rows(2, 11),
         query!(current_of_all(seed::experiment(1001), at), "with a long history"),
         query!(newest_first(variant, page))
             .by("IDX_model_experiment_variant_version_variant_effective", "variant_id = ?")
@@ -378,11 +414,19 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
                 "IDX_model_experiment_variant_version_variant_effective",
                 "(variant_id = ?) AND (effective_at <= ?)",
             )
+            .by(
+                "IDX_model_experiment_variant_version_variant_effective",
+                "(variant_id = ?) AND (effective_at = ?)",
+            )
             .rows(1, 2),
         query!(copy_with_key(variant, &key, next_year, Some("user-1")))
             .by(
                 "IDX_model_experiment_variant_version_variant_effective",
                 "(variant_id = ?) AND (effective_at <= ?)",
+            )
+            .by(
+                "IDX_model_experiment_variant_version_variant_effective",
+                "(variant_id = ?) AND (effective_at = ?)",
             )
             .rows(1, 2),
     ]

@@ -18,31 +18,48 @@ SELECT
           "newest"."variant_id" = "model_experiment_variant"."id"
         )
         AND (
-          "newest"."effective_at" <= greatest(statement_timestamp(), $1)
+          "newest"."effective_at" = (
+            SELECT
+              "earlier"."effective_at"
+            FROM
+              "model_experiment_variant_version" AS "earlier"
+            WHERE
+              (
+                (
+                  "earlier"."variant_id" = "model_experiment_variant"."id"
+                )
+                AND (
+                  "earlier"."effective_at" <= greatest(statement_timestamp(), $1)
+                )
+              )
+            ORDER BY
+              "earlier"."effective_at" DESC
+            LIMIT
+              1
+          )
         )
       )
     ORDER BY
-      "newest"."effective_at" DESC,
       "newest"."id" DESC
     LIMIT
       1
   ),
   (
     SELECT
-      "newest"."effective_at"
+      "earlier"."effective_at"
     FROM
-      "model_experiment_variant_version" AS "newest"
+      "model_experiment_variant_version" AS "earlier"
     WHERE
       (
         (
-          "newest"."variant_id" = "model_experiment_variant"."id"
+          "earlier"."variant_id" = "model_experiment_variant"."id"
         )
         AND (
-          "newest"."effective_at" > greatest(statement_timestamp(), $2)
+          "earlier"."effective_at" > greatest(statement_timestamp(), $2)
         )
       )
     ORDER BY
-      "newest"."effective_at" ASC
+      "earlier"."effective_at" ASC
     LIMIT
       1
   ),

@@ -20,14 +20,27 @@ WHERE
       "model_experiment_variant_version"."variant_id" = $4
     )
     AND (
-      "model_experiment_variant_version"."effective_at" <= $5
+      "model_experiment_variant_version"."effective_at" = (
+        SELECT
+          "earlier"."effective_at"
+        FROM
+          "model_experiment_variant_version" AS "earlier"
+        WHERE
+          (
+            ("earlier"."variant_id" = $5)
+            AND ("earlier"."effective_at" <= $6)
+          )
+        ORDER BY
+          "earlier"."effective_at" DESC
+        LIMIT
+          1
+      )
     )
   )
 ORDER BY
-  "model_experiment_variant_version"."effective_at" DESC,
   "model_experiment_variant_version"."id" DESC
 LIMIT
-  $6
+  $7
 RETURNING
   "model_experiment_variant_version"."id",
   "model_experiment_variant_version"."variant_id",

@@ -14,11 +14,24 @@
         "model_experiment_variant_version"."variant_id" = $1
       )
       AND (
-        "model_experiment_variant_version"."effective_at" <= $2
+        "model_experiment_variant_version"."effective_at" = (
+          SELECT
+            "earlier"."effective_at"
+          FROM
+            "model_experiment_variant_version" AS "earlier"
+          WHERE
+            (
+              ("earlier"."variant_id" = $2)
+              AND ("earlier"."effective_at" <= $3)
+            )
+          ORDER BY
+            "earlier"."effective_at" DESC
+          LIMIT
+            1
+        )
       )
     )
   ORDER BY
-    "model_experiment_variant_version"."effective_at" DESC,
     "model_experiment_variant_version"."id" DESC
   LIMIT
     1

@@ -25,10 +25,27 @@ FROM
             (
               "newest"."variant_id" = "model_experiment_variant"."id"
             )
-            AND ("newest"."effective_at" <= $1)
+            AND (
+              "newest"."effective_at" = (
+                SELECT
+                  "earlier"."effective_at"
+                FROM
+                  "model_experiment_variant_version" AS "earlier"
+                WHERE
+                  (
+                    (
+                      "earlier"."variant_id" = "model_experiment_variant"."id"
+                    )
+                    AND ("earlier"."effective_at" <= $1)
+                  )
+                ORDER BY
+                  "earlier"."effective_at" DESC
+                LIMIT
+                  1
+              )
+            )
           )
         ORDER BY
-          "newest"."effective_at" DESC,
           "newest"."id" DESC
         LIMIT
           1

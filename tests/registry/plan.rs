@@ -139,7 +139,8 @@ fn nodes(node: &Value) -> Vec<&Value> {
 
 /// A condition with `?` for each value, whether the plan knows it or not.
 fn normalised(condition: &str) -> String {
-    let value = Regex::new(r"'(?:[^']|'')*'::[a-z ]+(?:\[\])?|\$\d+").unwrap();
+    let value =
+        Regex::new(r"'(?:[^']|'')*'::[a-z ]+(?:\[\])?|\$\d+|\(InitPlan \d+\)\.col1").unwrap();
     let condition = value.replace_all(condition, "?");
     // PostgreSQL 18 takes alternatives together.
     let condition = condition.replace("status = ANY (?)", "status = ?");
@@ -223,7 +224,7 @@ async fn queries_read_what_they_return_by_their_indexes_after_any_number_of_vers
         .collect();
     assert!(failures.is_empty(), "not as registered:\n{}", failures.join("\n"));
 
-    assert_eq!(long.len(), 2 * 4);
+    assert_eq!(long.len(), 2 * 5);
     for (name, mode, _, long) in long {
         let is_short = |(short, short_mode, ..): &&(String, &str, Plan, Explained)| {
             name.strip_suffix(seed::LONG) == Some(short) && *short_mode == mode
@@ -231,9 +232,31 @@ async fn queries_read_what_they_return_by_their_indexes_after_any_number_of_vers
         let (.., short) = found.iter().find(is_short).unwrap();
         // Of each variant, an entry may be the first or the last of its page.
         let differ = long.buffers.abs_diff(short.buffers);
-        assert!(differ <= 2, "{name} with {mode}: {long}\ninstead of {short}");
+        assert!(differ <= 4, "{name} with {mode}: {long}\ninstead of {short}");
         assert!(long.buffers > 0 && long.buffers <= 40, "{name} with {mode}: {long}");
         let long = Explained { buffers: short.buffers, ..long };
         assert_eq!(long.to_string(), short.to_string(), "{name} with {mode}");
+    }
+}
+
+#[tokio::test]
+async fn a_long_history_costs_no_more_where_the_planner_expects_short_ones() {
+    let db = seed::database().await;
+    let client = connect(&db).await;
+    // As where nearly every variant has one version.
+    let short =
+        "ALTER TABLE model_experiment_variant_version ALTER variant_id SET (n_distinct = -1);
+        ANALYZE model_experiment_variant_version";
+    client.batch_execute(short).await.unwrap();
+    let long: Vec<_> = all().into_iter().filter(|query| query.name.ends_with(seed::LONG)).collect();
+    assert_eq!(long.len(), 5);
+    for query in long {
+        for mode in MODES {
+            let plan = explain(&client, &query, mode, "ANALYZE, BUFFERS, TIMING OFF").await;
+            let found = explained(&plan);
+            let name = &query.name;
+            assert!(found.buffers > 0 && found.buffers <= 40, "{name} with {mode}: {found}");
+            assert!(found.scanned.is_empty() && found.read < 20.0, "{name} with {mode}: {found}");
+        }
     }
 }
