@@ -9,9 +9,10 @@ mod snapshot;
 
 pub use self::options::RoutingOptions;
 
+use coarsetime::Instant;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use self::follower::Follower;

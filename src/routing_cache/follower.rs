@@ -56,7 +56,8 @@ impl Follower {
             // The server would compile a large query anew each time, which takes it longer than running it.
             .setting("jit", "off");
         let mut conn = listen(&connect, &options).await?;
-        let (asked, mut clock) = (Instant::now(), DatabaseClock::default());
+        let (asked, asked_coarsely) = (Instant::now(), coarsetime::Instant::now());
+        let mut clock = DatabaseClock::default();
         let loaded = in_time(&options, routing::load_all_since(&mut conn, clock.last())).await?;
         clock.observe(loaded.now);
         let changes = loaded.experiments.iter().filter_map(|(_, of)| of.outline().next_change());
@@ -64,7 +65,7 @@ impl Follower {
         for (id, experiment) in &loaded.experiments {
             report(id, experiment, None);
         }
-        let held = Arc::new(Held::new(loaded.experiments, asked));
+        let held = Arc::new(Held::new(loaded.experiments, asked_coarsely));
         Ok(Self { connect, options, held, conn, clock, poll_at })
     }
 
@@ -115,7 +116,7 @@ impl Follower {
     /// Asks what changed, and loads it.
     async fn poll(&mut self) -> Result<()> {
         self.held.observe();
-        let asked = Instant::now();
+        let (asked, asked_coarsely) = (Instant::now(), coarsetime::Instant::now());
         let last = self.clock.last();
         let loaded = in_time(&self.options, routing::load_outlines(&mut self.conn, last)).await?;
         self.clock.observe(loaded.now);
@@ -124,7 +125,7 @@ impl Follower {
         for changed in self.held.snapshot.changed(&loaded.experiments).chunks(BATCH) {
             self.reload(changed).await?;
         }
-        self.held.confirm(asked);
+        self.held.confirm(asked_coarsely);
         Ok(())
     }
 
@@ -142,7 +143,7 @@ impl Follower {
         let changes = public_model_ids.iter().map(|id| {
             let experiment = experiments.remove(id);
             if let Some(experiment) = &experiment {
-                report(id, experiment, self.held.snapshot.find(id).as_deref());
+                report(id, experiment, self.held.snapshot.find(id).as_ref());
             }
             (id.as_str(), experiment)
         });

@@ -13,7 +13,7 @@ use crate::operations::routing::{Outline, Route, RoutedExperiment};
 /// forty, which takes a hundredth of what loading the change takes.
 const SHARDS: usize = 256;
 
-type Shard = HashMap<Arc<str>, Arc<RoutedExperiment>, RandomState>;
+type Shard = HashMap<Arc<str>, RoutedExperiment, RandomState>;
 
 /// Every routed experiment under its public model id. One task changes it, any number read it without waiting.
 pub(super) struct Snapshot {
@@ -27,7 +27,7 @@ impl Snapshot {
         let mut shards = vec![Shard::default(); SHARDS];
         for (id, experiment) in experiments {
             let at = shard(&hasher, &id);
-            shards[at].insert(id.into(), Arc::new(experiment));
+            shards[at].insert(id.into(), experiment);
         }
         Self { shards: shards.into_iter().map(ArcSwap::from_pointee).collect(), hasher }
     }
@@ -40,7 +40,7 @@ impl Snapshot {
         }
     }
 
-    pub(super) fn find(&self, public_model_id: &str) -> Option<Arc<RoutedExperiment>> {
+    pub(super) fn find(&self, public_model_id: &str) -> Option<RoutedExperiment> {
         self.shard(public_model_id).load().get(public_model_id).cloned()
     }
 
@@ -54,7 +54,7 @@ impl Snapshot {
             let at = shard(&self.hasher, id);
             let shard = changed.entry(at).or_insert_with(|| Shard::clone(&self.shards[at].load()));
             match experiment {
-                Some(experiment) => shard.insert(id.into(), Arc::new(experiment)),
+                Some(experiment) => shard.insert(id.into(), experiment),
                 None => shard.remove(id),
             };
         }

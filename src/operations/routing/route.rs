@@ -1,7 +1,9 @@
 //! What routing answers.
 
+use std::fmt;
 use std::sync::Arc;
 
+use super::experiment::{Arms, Checkpoint};
 use crate::values::{
     AllocationSubject, EncryptedApiKey, ExperimentId, InvalidValue, Upstream, VariantId, VersionId,
 };
@@ -30,25 +32,43 @@ pub struct Served {
     pub version: VersionId,
     /// What the request was bucketed by.
     pub subject: AllocationSubject,
-    pub(super) checkpoint: Arc<Checkpoint>,
+    pub(super) by: ServedBy,
 }
 
-/// What a version calls, shared by all requests that it serves.
-#[derive(Debug, PartialEq)]
-pub(super) struct Checkpoint {
-    pub(super) upstream: Upstream,
-    pub(super) key: EncryptedApiKey,
+/// An arm of an experiment. All live on together for as long as one of them serves a request.
+#[derive(Clone)]
+pub(super) struct ServedBy {
+    pub(super) arms: Arc<Arms>,
+    pub(super) at: usize,
 }
 
 impl Served {
     /// Where and how to call the checkpoint.
     pub fn upstream(&self) -> &Upstream {
-        &self.checkpoint.upstream
+        &self.by.checkpoint().upstream
     }
 
     /// The encrypted key to call it with.
     pub fn key(&self) -> &EncryptedApiKey {
-        &self.checkpoint.key
+        &self.by.checkpoint().key
+    }
+}
+
+impl ServedBy {
+    fn checkpoint(&self) -> &Checkpoint {
+        &self.arms.arms[self.at].checkpoint
+    }
+}
+
+impl PartialEq for ServedBy {
+    fn eq(&self, other: &Self) -> bool {
+        self.checkpoint() == other.checkpoint()
+    }
+}
+
+impl fmt::Debug for ServedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.checkpoint().fmt(f)
     }
 }
 
