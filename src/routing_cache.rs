@@ -137,7 +137,7 @@ impl RoutingCache {
     }
 
     /// How long ago all that is held was known to be what the database has. It grows to the poll interval, and
-    /// beyond it while the database can't be asked. Where the system's monotonic clock stands still while a machine
+    /// beyond it while the database can't be asked. It is exact to some milliseconds. Where the system's monotonic clock stands still while a machine
     /// sleeps, so does the age.
     pub fn age(&self) -> Duration {
         self.0.held.freshness.age()

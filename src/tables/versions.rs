@@ -48,10 +48,10 @@ diesel::alias!(
     pub(crate) const EARLIER: Alias<Earlier> = model_experiment_variant_version as earlier;
 );
 
-/// The versions of the variant that a query is about, newest first.
+/// The instants at which versions of the variant that a query is about take over, latest first.
 ///
-/// Correlated on the variant's id, and in the order of the index to the last column: whatever the planner expects, one
-/// of them is found by one descent, however many older ones there are.
+/// Correlated on the variant's id, and in the order of the index to the last column: whatever the planner expects, the
+/// first is found by one descent, however many older ones there are.
 #[auto_type]
 fn by_instant() -> _ {
     EARLIER
@@ -83,8 +83,8 @@ fn instants_later(seen: DateTime<Utc>) -> _ {
         .order(EARLIER.field(model_experiment_variant_version::effective_at).asc())
 }
 
-/// The versions of the variant that a query is about, that of the highest id first: of one instant, it is the current
-/// one.
+/// The versions of the variant that a query is about, the one of the highest id first: of several that take over at one
+/// instant, it is the current one.
 #[auto_type]
 fn by_id_of_variant() -> _ {
     NEWEST
