@@ -96,8 +96,19 @@ fn all(seen: DateTime<Utc>) -> impl Returns<Row<VersionRow>> {
     routed(seen)
 }
 
-fn one(public_model_id: &PublicModelId, seen: DateTime<Utc>) -> impl Returns<Row<VersionRow>> {
-    routed(seen).filter(model_experiment::public_model_id.eq(public_model_id))
+/// What a single decision needs: only a cache asks what comes next, and when.
+fn one(
+    public_model_id: &PublicModelId,
+) -> impl Returns<(HeadRow, Option<VariantRow>, Option<VersionRow>)> {
+    model_experiment::table
+        .left_join(model_experiment_variant::table)
+        .filter(is_routed())
+        .filter(model_experiment::public_model_id.eq(public_model_id))
+        .select((
+            HeadRow::as_select(),
+            Option::<VariantRow>::as_select(),
+            First(current(DateTime::UNIX_EPOCH)),
+        ))
 }
 
 fn some(public_model_ids: &[String], seen: DateTime<Utc>) -> impl Returns<Row<VersionRow>> {
@@ -144,7 +155,10 @@ pub async fn load(
     conn: &mut AsyncPgConnection,
     public_model_id: &PublicModelId,
 ) -> Result<Option<RoutedExperiment>> {
-    let loaded = experiments(one(public_model_id, DateTime::UNIX_EPOCH).load(conn).await?);
+    let rows = one(public_model_id).load(conn).await?.into_iter();
+    let rows =
+        rows.map(|(head, variant, current)| (head, variant, current, None, DateTime::UNIX_EPOCH));
+    let loaded = experiments(rows.collect());
     Ok(loaded.experiments.into_iter().next().map(|(_, experiment)| experiment))
 }
 
@@ -225,14 +239,13 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
             .by(BY_INSTANT, SAME)
             .by(BY_INSTANT, NEXT)
             .rows(502, 4010),
-        query!(one(&seed::model(4), never))
+        query!(one(&seed::model(4)))
             .by("UQ_model_experiment_public_model_id_routing", "public_model_id = ?")
             .by("IDX_model_experiment_variant_experiment_id", "experiment_id = model_experiment.id")
             .by(BY_INSTANT, CURRENT)
             .by(BY_INSTANT, SAME)
-            .by(BY_INSTANT, NEXT)
             .rows(2, 10),
-        query!(one(&seed::model(1001), never), "with a long history"),
+        query!(one(&seed::model(1001)), "with a long history"),
         query!(some(&[seed::model(4).as_str().to_owned()], never))
             .by("UQ_model_experiment_public_model_id_routing", "public_model_id = ANY (?)")
             .by("IDX_model_experiment_variant_experiment_id", "experiment_id = model_experiment.id")

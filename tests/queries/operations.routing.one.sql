@@ -47,27 +47,7 @@ SELECT
       "newest"."id" DESC
     LIMIT
       1
-  ),
-  (
-    SELECT
-      "earlier"."effective_at"
-    FROM
-      "model_experiment_variant_version" AS "earlier"
-    WHERE
-      (
-        (
-          "earlier"."variant_id" = "model_experiment_variant"."id"
-        )
-        AND (
-          "earlier"."effective_at" > greatest(statement_timestamp(), $2)
-        )
-      )
-    ORDER BY
-      "earlier"."effective_at" ASC
-    LIMIT
-      1
-  ),
-  greatest(statement_timestamp(), $3)
+  )
 FROM
   (
     "model_experiment"
@@ -81,5 +61,5 @@ WHERE
       ("model_experiment"."status" = 'active')
       OR ("model_experiment"."status" = 'paused')
     )
-    AND ("model_experiment"."public_model_id" = $4)
+    AND ("model_experiment"."public_model_id" = $2)
   )

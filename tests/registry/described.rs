@@ -102,15 +102,13 @@ several!(A B C D E F G H I J K L M N O P Q);
 
 /// The columns that a query says are never null, where the server can't tell: counts, values of functions, and the id
 /// by which requests were asked for.
-const ASSUMED: [&str; 19] = [
+const ASSUMED: [&str; 17] = [
     "tables::clock::instant: statement_timestamp",
     "tables::versions::any_effective_at: exists",
     "operations::feedback::by_client_request_ids: client_request_id",
     "operations::notify::notification: ?column?",
     "operations::routing::all: greatest",
     "operations::routing::outlines: greatest",
-    "operations::routing::one: greatest",
-    "operations::routing::one.with a long history: greatest",
     "operations::routing::some: greatest",
     "operations::routing::some.with a long history: greatest",
     "operations::summary::sums: count",
