@@ -1,16 +1,30 @@
-//! Recording what was served: a usage and its request, 1:1, safe to repeat.
+//! Recording what was served: usages and their requests, 1:1, safe to repeat.
 
+pub(crate) mod batch;
+mod insertion;
 pub(crate) mod statement;
+mod with;
 
-use diesel::prelude::*;
 use diesel_async::AsyncPgConnection;
+use std::borrow::Borrow;
 
-use crate::error::{Constraint, Error, Result};
-use crate::schema::{microdollar_usage, model_experiment_request};
-use crate::tables::Returns;
-use crate::tables::requests::{NewRequest, Request};
+use self::insertion::{Row, insert};
+use crate::error::{Error, Result};
+use crate::tables::requests::NewRequest;
 use crate::tables::usages::Usage;
-use crate::values::UsageId;
+use crate::values::{InvalidValue, UsageId};
+
+/// The most that is recorded at once.
+pub const MAX_RECORDS: usize = 10_000;
+
+/// What one served request used and cost, and what served it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// What it used and cost.
+    pub usage: Usage,
+    /// What served it.
+    pub request: NewRequest,
+}
 
 /// How recording ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,12 +36,11 @@ pub enum Outcome {
     AlreadyRecorded,
 }
 
-/// A usage with its request, if it has one.
-fn recorded(id: UsageId) -> impl Returns<(Usage, Option<Request>)> {
-    microdollar_usage::table
-        .left_join(model_experiment_request::table)
-        .filter(microdollar_usage::id.eq(id))
-        .select((Usage::as_select(), Option::<Request>::as_select()))
+impl Record {
+    /// The `usage` of a request, and the `request`.
+    pub fn new(usage: Usage, request: NewRequest) -> Self {
+        Self { usage, request }
+    }
 }
 
 /// Records a usage and its request in one statement: both or neither, in one round trip.
@@ -46,21 +59,7 @@ pub async fn usage_with_request(
     usage: &Usage,
     request: &NewRequest,
 ) -> Result<Outcome> {
-    usage.check()?;
-    request.check()?;
-    let inserted = statement::usage_with_request(usage, request).first(conn).await;
-    if inserted.map_err(|error| name_version(error, request))?.is_some() {
-        return Ok(Outcome::Recorded);
-    }
-    let (stored, attributed) =
-        recorded(usage.id).first(conn).await?.ok_or(Error::UsageNotFound(usage.id))?;
-    let mut columns = usage.differences(&stored);
-    columns.extend(attributed.iter().flat_map(|stored| request.differences(stored)));
-    match (columns.is_empty(), attributed) {
-        (false, _) => Err(Error::RecordedDifferently { usage: usage.id, columns }),
-        (true, Some(_)) => Ok(Outcome::AlreadyRecorded),
-        (true, None) => attribute(conn, usage.id, request).await,
-    }
+    one(conn, Row { id: usage.id, usage: Some(usage), request: Some(request) }).await
 }
 
 /// Attributes a request to a usage that exists already, as where billing comes first.
@@ -77,42 +76,65 @@ pub async fn attribute(
     usage: UsageId,
     request: &NewRequest,
 ) -> Result<Outcome> {
-    request.check()?;
-    loop {
-        let inserted = statement::request_of_usage(usage, request).first(conn).await;
-        if inserted.map_err(|error| name_version(error, request))?.is_some() {
-            return Ok(Outcome::Recorded);
-        }
-        let (_, attributed) =
-            recorded(usage).first(conn).await?.ok_or(Error::UsageNotFound(usage))?;
-        // A usage that has no request came after the insertion had looked for it.
-        let Some(stored) = attributed else { continue };
-        let columns = request.differences(&stored);
-        return if columns.is_empty() {
-            Ok(Outcome::AlreadyRecorded)
-        } else {
-            Err(Error::RecordedDifferently { usage, columns })
-        };
-    }
+    one(conn, Row::from((usage, request))).await
 }
 
-fn name_version(error: Error, request: &NewRequest) -> Error {
-    match error {
-        Error::Violated { constraint: Constraint::RequestVersion } => {
-            Error::VersionNotFound(request.variant_version_id)
-        }
-        error => error,
-    }
+/// Records usages with their requests, up to [`MAX_RECORDS`] of them in one statement, and tells of each how that
+/// ended, in their order.
+///
+/// It is as harmless to repeat as [`usage_with_request`], and a usage without a request gets it here too. A record that has
+/// an error of its own, [`Error::Invalid`] or [`Error::RecordedDifferently`], keeps no other from being recorded. Of several with
+/// one id, the first counts as recorded before the others.
+///
+/// # Errors
+///
+/// When the statement fails, none of them is recorded:
+///
+/// - [`Error::Violated`] when there is no version such as one of them names, or [`Error::VersionNotFound`] when there is but
+///   one; a [recorder finds out which it is, and records the others;
+/// - [`Error::Invalid`] when there are too many.
+///
+/// A failure on the way to what was recorded before leaves open which of them are recorded: repeat it.
+pub async fn record_many<R: Borrow<Record> + Sync>(
+    conn: &mut AsyncPgConnection,
+    records: &[R],
+) -> Result<Vec<Result<Outcome>>> {
+    many(conn, records.iter().map(|record| Row::from(record.borrow())).collect()).await
 }
 
-#[cfg(test)]
-pub(crate) fn queries() -> Vec<crate::registry::Query> {
-    use crate::registry::{query, seed};
+/// Records usages without their requests, as [`record_many`] does with them: where billing comes first.
+///
+/// # Errors
+///
+/// As [`record_many`], but for what concerns versions.
+pub async fn record_usages<U: Borrow<Usage> + Sync>(
+    conn: &mut AsyncPgConnection,
+    usages: &[U],
+) -> Result<Vec<Result<Outcome>>> {
+    many(conn, usages.iter().map(|usage| Row::from(usage.borrow())).collect()).await
+}
 
-    vec![
-        query!(recorded(seed::usage(7)))
-            .by("microdollar_usage_pkey", "id = ?")
-            .by("model_experiment_request_pkey", "usage_id = ?")
-            .rows(1, 2),
-    ]
+/// Attributes requests to usages that exist already, as [`record_many`] records both.
+///
+/// # Errors
+///
+/// As [`record_many`]; a request whose usage isn't there has [`Error::UsageNotFound`] of its own.
+pub async fn attribute_many<R: Borrow<NewRequest> + Sync>(
+    conn: &mut AsyncPgConnection,
+    requests: &[(UsageId, R)],
+) -> Result<Vec<Result<Outcome>>> {
+    let rows = requests.iter().map(|(usage, request)| Row::from((*usage, request.borrow())));
+    many(conn, rows.collect()).await
+}
+
+async fn one(conn: &mut AsyncPgConnection, row: Row<'_>) -> Result<Outcome> {
+    let outcomes = insert(conn, vec![row]).await?;
+    outcomes.into_iter().next().unwrap_or(Err(Error::UsageNotFound(row.id)))
+}
+
+async fn many(conn: &mut AsyncPgConnection, rows: Vec<Row<'_>>) -> Result<Vec<Result<Outcome>>> {
+    if rows.len() > MAX_RECORDS {
+        return Err(InvalidValue::new("records", "must be at most 10000 at a time").into());
+    }
+    insert(conn, rows).await
 }

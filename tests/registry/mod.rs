@@ -106,7 +106,7 @@ fn all() -> Vec<Query> {
         operations::feedback::queries(),
         operations::notify::queries(),
         operations::overview::queries(),
-        operations::record::queries(),
+        operations::record::batch::queries(),
         operations::record::statement::queries(),
         operations::routing::queries(),
         operations::summary::queries(),

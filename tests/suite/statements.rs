@@ -7,9 +7,8 @@ use crate::support::fixtures::{
 use crate::support::{TestDatabase, queries};
 use chrono::{DateTime, Duration, Utc};
 use model_experiments::operations::publish::{self, NewVersion};
-use model_experiments::operations::{
-    feedback, lifecycle, overview, record, routing, structure, summary,
-};
+use model_experiments::operations::record::{self, Record};
+use model_experiments::operations::{feedback, lifecycle, overview, routing, structure, summary};
 use model_experiments::tables::experiments::{self, ExperimentChanges, ExperimentFilter};
 use model_experiments::tables::usages::{self, Usage};
 use model_experiments::tables::{Page, requests, variants, versions};
@@ -93,6 +92,13 @@ async fn each_query_is_prepared_once_and_planned_once() {
             assert!(record::usage_with_request(conn, &usage, &new_request).await.is_ok());
         }
         assert!(record::attribute(conn, usage.id, &new_request).await.is_ok());
+        let several = [(); 2].map(|()| Usage::new("user-1"));
+        assert!(record::record_usages(conn, &several).await.is_ok());
+        let new_request = request(foo.control_version.id);
+        let requests = several.each_ref().map(|usage| (usage.id, &new_request));
+        assert!(record::attribute_many(conn, &requests).await.is_ok());
+        let records = [(); 2].map(|()| Record::new(Usage::new("user-1"), new_request.clone()));
+        assert!(record::record_many(conn, &records).await.is_ok());
 
         assert!(experiments::find(conn, id).await.unwrap().is_some());
         let all = ExperimentFilter::new();
@@ -124,7 +130,7 @@ async fn each_query_is_prepared_once_and_planned_once() {
         assert!(routing::load(conn, &model).await.unwrap().is_some());
         assert_eq!(routing::load_all(conn).await.unwrap().len(), 1);
     }
-    assert_eq!(counts(conn).await[3..], [20, 20]);
+    assert_eq!(counts(conn).await[3..], [100, 100]);
 
     // What this test itself asks isn't kept; `SET` is the connection's own.
     let statements =

@@ -32,4 +32,4 @@ FROM
     )
   )
 WHERE
-  ("microdollar_usage"."id" = $1)
+  ("microdollar_usage"."id" = ANY($1))
