@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::path::Path;
 use std::time::Duration;
+use tokio::time::timeout;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -134,9 +135,12 @@ impl ConnectOptions {
         self
     }
 
-    /// How many servers there are to try.
-    pub(crate) fn hosts(&self) -> usize {
-        self.config.get_hosts().len().max(self.config.get_hostaddrs().len())
+    /// Connects, and gives each of the servers `timeout` to answer: one that says nothing must not keep the next from
+    /// being tried.
+    pub(crate) async fn connect_within(&self, timeout: Duration) -> Result<AsyncPgConnection> {
+        let hosts = self.config.get_hosts().len().max(self.config.get_hostaddrs().len());
+        let hosts = u32::try_from(hosts).unwrap_or(u32::MAX).max(1);
+        answered(timeout.saturating_mul(hosts), self.connect()).await
     }
 
     /// Connects.
@@ -153,6 +157,19 @@ impl ConnectOptions {
             }
         })
     }
+}
+
+/// What was `asked`, if it is answered in time; else the connection counts as lost.
+pub(crate) async fn answered<T>(
+    within: Duration,
+    asked: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    timeout(within, asked).await.unwrap_or_else(|_| {
+        Err(Error::Transient {
+            cause: Transient::ConnectionLost,
+            message: format!("no answer within {within:?}"),
+        })
+    })
 }
 
 fn decoded(option: &str) -> Result<String> {

@@ -128,6 +128,15 @@ pub enum Error {
         columns: Vec<&'static str>,
     },
 
+    /// The usage is recorded, and its request isn't, where billing comes first. The request can be attributed later.
+    #[error("usage {usage} is recorded, but not its request: {reason}")]
+    NotAttributed {
+        /// The usage id.
+        usage: UsageId,
+        /// Why the request isn't recorded.
+        reason: Box<Error>,
+    },
+
     /// A value that was passed in breaks a rule.
     #[error(transparent)]
     Invalid(#[from] InvalidValue),
@@ -157,6 +166,12 @@ pub enum Error {
     /// The pool was closed.
     #[error("the pool is closed")]
     PoolClosed,
+    /// The recorder has no room for another record.
+    #[error("the recorder is full")]
+    RecorderFull,
+    /// The recorder was shut down, or its runtime has ended.
+    #[error("the recorder is closed")]
+    RecorderClosed,
     /// The database couldn't serve the statement now; the same call may succeed later.
     #[error("{cause}: {message}")]
     Transient {
@@ -214,6 +229,10 @@ pub enum Transient {
     Deadlock,
     /// Concurrent changes didn't let the transaction appear as the only one.
     SerializationFailure,
+    /// The server has no disk space, memory or locks to spare.
+    OutOfResources,
+    /// Somebody cancelled the statement.
+    Cancelled,
 }
 
 /// A value in the database that can't be read as what its column holds.
@@ -252,6 +271,8 @@ impl fmt::Display for Transient {
             Self::StatementTimeout => "the statement took too long",
             Self::Deadlock => "the transaction gave way in a deadlock",
             Self::SerializationFailure => "concurrent changes got in the way",
+            Self::OutOfResources => "the database has run out of a resource",
+            Self::Cancelled => "the statement was cancelled",
         })
     }
 }

@@ -14,6 +14,7 @@ pub mod error;
 pub mod migrations;
 pub mod operations;
 pub mod pool;
+pub mod recorder;
 pub mod routing_cache;
 #[expect(missing_docs, reason = "generated: the database's comments document tables and columns")]
 pub mod schema;
@@ -23,6 +24,7 @@ pub mod values;
 pub use diesel_async::AsyncPgConnection;
 pub use error::{Error, Result};
 pub use pool::Pool;
+pub use recorder::{Recorder, RecorderOptions};
 pub use routing_cache::{RoutingCache, RoutingOptions};
 pub use secrecy;
 

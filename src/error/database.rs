@@ -13,16 +13,23 @@ use crate::values::InvalidValue;
 
 /// Diesel passes on no SQLSTATE but those it has a kind for; the others are told by their English
 /// message. On a server with another `lc_messages` they are [`Error::Database`].
-const MESSAGES: [(&str, Transient); 9] = [
+const MESSAGES: [(&str, Transient); 16] = [
     ("deadlock detected", Transient::Deadlock),
     ("canceling statement due to statement timeout", Transient::StatementTimeout),
     ("canceling statement due to lock timeout", Transient::StatementTimeout),
-    ("terminating connection due to", Transient::ServerUnavailable),
+    ("canceling statement due to user request", Transient::Cancelled),
+    ("terminating connection", Transient::ServerUnavailable),
     ("the database system is", Transient::ServerUnavailable),
     ("could not serialize access", Transient::SerializationFailure),
     ("sorry, too many clients already", Transient::TooManyConnections),
     ("remaining connection slots are reserved", Transient::TooManyConnections),
     ("too many connections for", Transient::TooManyConnections),
+    ("could not extend file", Transient::OutOfResources),
+    ("could not create file", Transient::OutOfResources),
+    ("could not write", Transient::OutOfResources),
+    ("could not resize shared memory segment", Transient::OutOfResources),
+    ("out of memory", Transient::OutOfResources),
+    ("out of shared memory", Transient::OutOfResources),
 ];
 
 impl From<DieselError> for Error {

@@ -41,6 +41,15 @@ impl Record {
     pub fn new(usage: Usage, request: NewRequest) -> Self {
         Self { usage, request }
     }
+
+    pub(crate) fn check(&self) -> Result<(), InvalidValue> {
+        Row::from(self).check()
+    }
+
+    /// How many bytes its texts take.
+    pub(crate) fn text_capacity(&self) -> usize {
+        self.usage.text_capacity() + self.request.text_capacity()
+    }
 }
 
 /// Records a usage and its request in one statement: both or neither, in one round trip.
@@ -91,7 +100,7 @@ pub async fn attribute(
 /// When the statement fails, none of them is recorded:
 ///
 /// - [`Error::Violated`] when there is no version such as one of them names, or [`Error::VersionNotFound`] when there is but
-///   one; a [recorder finds out which it is, and records the others;
+///   one; a [`Recorder`](crate::Recorder) finds out which it is, and records the others;
 /// - [`Error::Invalid`] when there are too many.
 ///
 /// A failure on the way to what was recorded before leaves open which of them are recorded: repeat it.

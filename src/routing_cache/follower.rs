@@ -10,11 +10,11 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::{sleep, sleep_until};
 
 use super::clock::DatabaseClock;
 use super::{Held, RoutingOptions};
-use crate::connection::ConnectOptions;
+use crate::connection::{ConnectOptions, answered};
 use crate::error::{Error, Result, Transient};
 use crate::operations::notify::CHANNEL;
 use crate::operations::routing::{self, RoutedExperiment};
@@ -201,24 +201,13 @@ fn poll_at(
 
 /// A connection that hears of changes. What it loads afterwards lacks none that it won't hear of.
 async fn listen(connect: &ConnectOptions, options: &RoutingOptions) -> Result<AsyncPgConnection> {
-    // A server that says nothing must not keep the next from being tried, so each has its own time.
-    let hosts = u32::try_from(connect.hosts()).unwrap_or(u32::MAX).max(1);
-    let mut conn = answered(options.load_timeout.saturating_mul(hosts), connect.connect()).await?;
+    let mut conn = connect.connect_within(options.load_timeout).await?;
     in_time(options, async { Ok(conn.batch_execute(&format!("LISTEN {CHANNEL}")).await?) }).await?;
     Ok(conn)
 }
 
 async fn in_time<T>(options: &RoutingOptions, asked: impl Future<Output = Result<T>>) -> Result<T> {
     answered(options.load_timeout, asked).await
-}
-
-async fn answered<T>(within: Duration, asked: impl Future<Output = Result<T>>) -> Result<T> {
-    timeout(within, asked).await.unwrap_or_else(|_| {
-        Err(Error::Transient {
-            cause: Transient::ConnectionLost,
-            message: format!("no answer within {within:?}"),
-        })
-    })
 }
 
 fn ended() -> Error {

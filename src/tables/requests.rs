@@ -95,6 +95,11 @@ impl NewRequest {
         indexable("client_request_id", self.client_request_id.as_deref().unwrap_or_default())
     }
 
+    /// How many bytes its texts take.
+    pub(crate) fn text_capacity(&self) -> usize {
+        self.client_request_id.as_ref().map_or(0, String::capacity)
+    }
+
     /// The columns in which `stored`, a row with the same usage id, differs.
     pub(crate) fn differences(&self, stored: &Request) -> Vec<&'static str> {
         [

@@ -103,6 +103,22 @@ impl Usage {
         Ok(())
     }
 
+    /// How many bytes its texts take.
+    pub(crate) fn text_capacity(&self) -> usize {
+        [
+            &self.provider,
+            &self.model,
+            &self.requested_model,
+            &self.inference_provider,
+            &self.project_id,
+        ]
+        .into_iter()
+        .flatten()
+        .chain([&self.kilo_user_id])
+        .map(String::capacity)
+        .sum()
+    }
+
     /// The columns in which `stored`, a row with the same id, differs.
     pub(crate) fn differences(&self, stored: &Usage) -> Vec<&'static str> {
         [

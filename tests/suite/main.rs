@@ -18,6 +18,7 @@ mod publish;
 mod races;
 mod reading;
 mod record;
+mod recorder;
 mod routing;
 mod routing_cache;
 mod secrets;

@@ -40,7 +40,7 @@ impl<'r> From<(UsageId, &'r NewRequest)> for Row<'r> {
 }
 
 impl Row<'_> {
-    fn check(&self) -> Result<(), InvalidValue> {
+    pub(super) fn check(&self) -> Result<(), InvalidValue> {
         self.usage.map_or(Ok(()), Usage::check)?;
         self.request.map_or(Ok(()), NewRequest::check)
     }

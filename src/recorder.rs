@@ -1,0 +1,234 @@
+//! Recording in batches, behind a bounded queue.
+
+mod inlet;
+mod isolation;
+mod metrics;
+mod options;
+mod queue;
+mod row;
+mod writer;
+
+pub use self::options::RecorderOptions;
+pub use self::row::{NotRecorded, Receipt};
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use self::inlet::Inlet;
+use self::metrics::Metrics;
+use self::queue::Queue;
+use self::row::{Part, Row};
+use self::writer::Writer;
+use crate::connection::ConnectOptions;
+use crate::error::{Error, Result};
+use crate::operations::record::Record;
+
+/// Records usages with their requests in batches: whatever comes while one statement is under way is written by the next,
+/// and each caller hears of its own record when that is committed.
+///
+/// A receipt that says [`Recorded`](crate::operations::record::Outcome::Recorded) or [`AlreadyRecorded`](crate::operations::record::Outcome::AlreadyRecorded) says that the record
+/// is in the database, once. Trouble of the moment, as when the connection is lost or the server fails over, is waited out:
+/// the statement is tried again, with growing pauses, until [`retry_for`](RecorderOptions::retry_for) is over for the record.
+/// Where a connection was lost while a statement was under way, so that nobody knows whether it was committed, trying again
+/// finds out: ids are made once. A record that the database refuses is found by halving its batch; its caller hears
+/// of it, and the others are recorded.
+///
+/// What is held is bounded, in records and in bytes: when the database can't keep up or can't be reached, [`record`](Self::record)
+/// waits for room and [`try_record`](Self::try_record) says [`Error::RecorderFull`]. It is held in memory alone: what has no
+/// receipt's word yet is lost with the process, so call [`shutdown`](Self::shutdown) before it ends. Clones share one recorder.
+/// When the last is dropped without a shutdown, an error is logged, and what is held is written in the background, for as
+/// long as the runtime lives.
+///
+/// ```no_run
+/// use model_experiments::operations::record::Record;
+/// use model_experiments::tables::{requests::NewRequest, usages::Usage};
+/// use model_experiments::values::{AllocationSubject, VersionId};
+/// use model_experiments::{Recorder, RecorderOptions};
+/// use std::time::Duration;
+///
+/// # async fn serve(version: VersionId) -> model_experiments::Result<()> {
+/// let url = "postgres://gateway@db.example/app?sslmode=verify-full";
+/// let recorder = Recorder::start(url, RecorderOptions::default()).await?;
+///
+/// let usage = Usage { input_tokens: 1_200, output_tokens: 80, ..Usage::new("user-7") };
+/// let request = NewRequest::new(version, AllocationSubject::User);
+/// let receipt = recorder.record(Record::new(usage, request)).await?;
+/// // It will be recorded, whether or not anybody waits for that:
+/// let _outcome = receipt.await?;
+///
+/// for lost in recorder.shutdown(Duration::from_secs(30)).await {
+///     eprintln!("{lost}"); // and keep lost.record for later
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Billing first
+///
+/// With [`billing_first`](RecorderOptions::billing_first), usages are written by themselves, and each request after its
+/// usage was committed, by other connections and behind a bound of its own. What goes wrong with a request is
+/// [`Error::NotAttributed`] then: its usage is recorded. The request can be attributed later, by
+/// [`attribute`](crate::operations::record::attribute).
+///
+/// # Durability
+///
+/// It is that of PostgreSQL's commit: with `synchronous_commit = off`, the server may lose in a crash what it
+/// has acknowledged.
+///
+/// # Metrics
+///
+/// Through the `metrics` facade, to the recorder of metrics that is installed when it starts, where `…` stands for
+/// `model_experiments_recorder`: the counters `…_records_total` with the label `outcome` (`recorded`, `already_recorded`,
+/// `not_attributed`, `failed`), `…_refused_total` of records for which there was no room at once, and `…_retries_total`;
+/// the gauges `…_rows` and `…_bytes` of what is held; and the histograms `…_batch_rows` and `…_batch_seconds`. All but the
+/// first two have the label `part`: `both`, or `usage` and `request` where billing comes first.
+#[derive(Clone)]
+pub struct Recorder(Arc<Inner>);
+
+struct Inner {
+    inlet: Arc<Inlet>,
+    queues: Vec<Arc<Queue>>,
+    writers: Mutex<JoinSet<Vec<Row>>>,
+    stop: watch::Sender<bool>,
+}
+
+impl Recorder {
+    /// Connects to `url`, as [`Pool::builder`](crate::Pool::builder) describes it, and writes in tasks of the current runtime
+    /// from then on.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Configuration`] when the URL or an option can't be used;
+    /// - [`Error::Transient`] when the database can't be reached.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    pub async fn start(url: &str, options: RecorderOptions) -> Result<Self> {
+        options.check()?;
+        let mut connect = ConnectOptions::parse(url)?;
+        if let Some(name) = &options.application_name {
+            connect = connect.application_name(name)?;
+        }
+        let connect = connect.primary().statement_timeout(options.write_timeout);
+        let mut conn = Some(connect.connect_within(options.write_timeout).await?);
+
+        let parts: &[Part] =
+            if options.billing_first { &[Part::Usage, Part::Request] } else { &[Part::Both] };
+        let (mut queues, mut writers) = (Vec::new(), JoinSet::new());
+        let (stop, told) = watch::channel(false);
+        let mut next = None;
+        // The last first, so that each knows where its rows go on to.
+        for part in parts.iter().rev() {
+            let queue = Arc::new(Queue::new(&options));
+            let metrics = Arc::new(Metrics::new(*part));
+            for _ in 0..options.writers {
+                let writer = Writer {
+                    part: *part,
+                    queue: Arc::clone(&queue),
+                    next: next.clone(),
+                    connect: connect.clone(),
+                    conn: conn.take(),
+                    options: options.clone(),
+                    metrics: Arc::clone(&metrics),
+                };
+                writers.spawn(writer.run(told.clone()));
+            }
+            next = Some(Arc::new(Inlet::new(Arc::clone(&queue), *part, metrics)));
+            queues.push(queue);
+        }
+        let Some(inlet) = next else { unreachable!("there is a part to write") };
+        Ok(Self(Arc::new(Inner { inlet, queues, writers: Mutex::new(writers), stop })))
+    }
+
+    /// Takes a record, as soon as there is room for it. The receipt resolves when it is committed, and may be dropped.
+    ///
+    /// A future that is dropped while it still waits for room drops its record too, and an error is logged: spawn it where
+    /// its caller may be cancelled, or use [`try_record`](Self::try_record).
+    ///
+    /// # Errors
+    ///
+    /// At once, with nothing written:
+    ///
+    /// - [`Error::Invalid`] when a text contains a NUL character or is too long;
+    /// - [`Error::RecorderClosed`] after a shutdown.
+    ///
+    /// By the receipt:
+    ///
+    /// - [`Error::RecordedDifferently`] when the usage id was recorded with other content;
+    /// - [`Error::VersionNotFound`] when there is no such version, and what else the database refuses of this record;
+    /// - [`Error::NotAttributed`] when only the usage could be recorded, where billing comes first;
+    /// - [`Error::Transient`] when the record's time was over, and [`Error::RecorderClosed`] when that of the shutdown was: it
+    ///   may have been recorded.
+    pub async fn record(&self, record: Record) -> Result<Receipt, NotRecorded> {
+        self.0.inlet.take(record).await
+    }
+
+    /// Takes a record if there is room for it at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`record`](Self::record), and [`Error::RecorderFull`] when there is no room.
+    pub fn try_record(&self, record: Record) -> Result<Receipt, NotRecorded> {
+        self.0.inlet.try_take(record)
+    }
+
+    /// How many records are waiting or being written.
+    pub fn len(&self) -> usize {
+        self.0.queues.iter().map(|queue| queue.held().0).sum()
+    }
+
+    /// Whether no record is waiting or being written.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes no more records, for all clones, and waits until those that it has are written, but not longer than `within`.
+    /// Returns those that aren't, or aren't known to be; their receipts say the same.
+    ///
+    /// A second call returns none. A call that is cancelled may be repeated.
+    pub async fn shutdown(&self, within: Duration) -> Vec<NotRecorded> {
+        let inner = &self.0;
+        inner.inlet.close();
+        let mut writers = inner.writers.lock().await;
+        let mut left = Vec::new();
+        if timeout(within, join(&mut writers, &mut left)).await.is_err() {
+            inner.stop.send_replace(true);
+            join(&mut writers, &mut left).await;
+        }
+        left.extend(inner.queues.iter().flat_map(|queue| queue.take_all()));
+        left.iter_mut().map(|row| row.failed(Error::RecorderClosed)).collect()
+    }
+}
+
+/// Waits for the writers to end, and takes what they have left.
+async fn join(writers: &mut JoinSet<Vec<Row>>, left: &mut Vec<Row>) {
+    while let Some(ended) = writers.join_next().await {
+        // One that was aborted with its runtime has dropped its rows, and so answered them.
+        left.extend(ended.unwrap_or_default());
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let writers = self.writers.get_mut();
+        if !writers.is_empty() {
+            let records: usize = self.queues.iter().map(|queue| queue.held().0).sum();
+            tracing::error!(
+                records,
+                "a recorder was dropped without shutdown: what it holds is lost when its runtime ends"
+            );
+            writers.detach_all();
+        }
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").field("len", &self.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,151 @@
+//! What waits to be written, with a bound.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore, TryAcquireError};
+use tokio::time::{Instant, timeout_at};
+
+use super::RecorderOptions;
+use super::row::{Room, Row, size};
+use crate::error::{Error, Result};
+use crate::operations::record::Record;
+
+/// Rows in the order in which they came. There is room for so many of them, and for so many bytes, until they are
+/// dropped: those that are being written count.
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    arrived: Notify,
+    rows: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+    max_rows: usize,
+    max_bytes: usize,
+    max_batch: usize,
+    max_delay: Duration,
+}
+
+#[derive(Default)]
+struct Waiting {
+    rows: VecDeque<Row>,
+    is_closed: bool,
+}
+
+impl Queue {
+    pub(super) fn new(options: &RecorderOptions) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            arrived: Notify::new(),
+            rows: Arc::new(Semaphore::new(options.max_rows)),
+            bytes: Arc::new(Semaphore::new(options.max_bytes)),
+            max_rows: options.max_rows,
+            max_bytes: options.max_bytes,
+            max_batch: options.max_batch,
+            max_delay: options.max_delay,
+        }
+    }
+
+    /// Room for `record`, when there is some.
+    pub(super) async fn room(&self, record: &Record) -> Result<Room> {
+        let rows = Arc::clone(&self.rows).acquire_owned().await;
+        let bytes = Arc::clone(&self.bytes).acquire_many_owned(size(record)).await;
+        match (rows, bytes) {
+            (Ok(rows), Ok(bytes)) => Ok(Room { rows, bytes }),
+            _ => Err(Error::RecorderClosed),
+        }
+    }
+
+    /// Room for `record`, if there is some.
+    pub(super) fn try_room(&self, record: &Record) -> Result<Room> {
+        let refused = |error| match error {
+            TryAcquireError::NoPermits => Error::RecorderFull,
+            TryAcquireError::Closed => Error::RecorderClosed,
+        };
+        let rows = Arc::clone(&self.rows).try_acquire_owned().map_err(refused)?;
+        let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(size(record));
+        Ok(Room { rows, bytes: bytes.map_err(refused)? })
+    }
+
+    /// Puts a row in. When the queue is closed the row is dropped, which its caller is told.
+    pub(super) fn push(&self, row: Row) {
+        let mut waiting = self.waiting();
+        if waiting.is_closed {
+            drop(waiting);
+            drop(row);
+        } else {
+            waiting.rows.push_back(row);
+            drop(waiting);
+            self.arrived.notify_one();
+        }
+    }
+
+    /// The rows of the next statement, when there are enough or they have waited long enough. `None` once the queue is
+    /// closed and empty.
+    pub(super) async fn next(&self) -> Option<Vec<Row>> {
+        loop {
+            let mut arrived = pin!(self.arrived.notified());
+            // From here on, an arrival isn't missed.
+            arrived.as_mut().enable();
+            let due = match self.take() {
+                Next::Rows(rows) => return Some(rows),
+                Next::At(due) => due,
+                Next::Never => return None,
+            };
+            match due {
+                Some(due) => drop(timeout_at(due, arrived).await),
+                None => arrived.await,
+            }
+        }
+    }
+
+    fn take(&self) -> Next {
+        let mut waiting = self.waiting();
+        let Some(oldest) = waiting.rows.front() else {
+            return if waiting.is_closed { Next::Never } else { Next::At(None) };
+        };
+        let due = oldest.accepted + self.max_delay;
+        if waiting.rows.len() < self.max_batch && !waiting.is_closed && due > Instant::now() {
+            return Next::At(Some(due));
+        }
+        let many = waiting.rows.len().min(self.max_batch);
+        Next::Rows(waiting.rows.drain(..many).collect())
+    }
+
+    /// Takes those that came at `instant` or before.
+    pub(super) fn take_older(&self, instant: Instant) -> Vec<Row> {
+        let mut waiting = self.waiting();
+        let many = waiting.rows.partition_point(|row| row.accepted <= instant);
+        waiting.rows.drain(..many).collect()
+    }
+
+    /// Takes all that wait.
+    pub(super) fn take_all(&self) -> Vec<Row> {
+        self.waiting().rows.drain(..).collect()
+    }
+
+    /// Takes no more rows, and wakes whoever waits for room or for rows.
+    pub(super) fn close(&self) {
+        self.waiting().is_closed = true;
+        self.rows.close();
+        self.bytes.close();
+        self.arrived.notify_waiters();
+    }
+
+    /// How many rows there are, and how many bytes they take: waiting, or being written.
+    pub(super) fn held(&self) -> (usize, usize) {
+        let rows = self.max_rows - self.rows.available_permits();
+        (rows, self.max_bytes - self.bytes.available_permits())
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a writer is to do next.
+enum Next {
+    Rows(Vec<Row>),
+    /// To wait for more, until then at most.
+    At(Option<Instant>),
+    Never,
+}

@@ -1,0 +1,147 @@
+//! The task that writes what waits.
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use diesel_async::AsyncPgConnection;
+use futures_util::FutureExt;
+use std::future::pending;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use super::RecorderOptions;
+use super::inlet::Inlet;
+use super::isolation::Statements;
+use super::metrics::Metrics;
+use super::queue::Queue;
+use super::row::{Part, Row};
+use crate::connection::ConnectOptions;
+use crate::error::{Error, Result, Transient};
+
+/// How long to wait before the first repetition of a statement, and before a later one; jitter comes on top.
+const RETRY_AFTER: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(2_500)];
+
+/// Writes one part of the rows of a queue, over a connection of its own.
+pub(super) struct Writer {
+    pub(super) part: Part,
+    pub(super) queue: Arc<Queue>,
+    /// Where rows go of which another part is left.
+    pub(super) next: Option<Arc<Inlet>>,
+    pub(super) connect: ConnectOptions,
+    pub(super) conn: Option<AsyncPgConnection>,
+    pub(super) options: RecorderOptions,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl Writer {
+    /// Writes until the queue is closed and empty, or it is told to stop; returns the rows that it had taken and not
+    /// written.
+    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Vec<Row> {
+        let mut rows = Vec::new();
+        let queue = Arc::clone(&self.queue);
+        let all = async {
+            while let Some(next) = queue.next().await {
+                rows = next;
+                self.write(&mut rows).await;
+            }
+        };
+        let told = async {
+            if stop.wait_for(|stop| *stop).await.is_err() {
+                // Nobody will.
+                pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = told => {}
+            () = all => {}
+        }
+        rows
+    }
+
+    /// Writes rows, again and again until each is written or has failed.
+    async fn write(&mut self, rows: &mut Vec<Row>) {
+        let start = Instant::now();
+        self.metrics.batch_rows.record(rows.len() as f64);
+        self.observe();
+        let [first, later] = RETRY_AFTER;
+        let backoff = ExponentialBuilder::new()
+            .with_min_delay(first)
+            .with_max_delay(later)
+            .with_jitter()
+            .without_max_times();
+        for delay in backoff.build() {
+            let attempt = AssertUnwindSafe(self.attempt(rows)).catch_unwind().await;
+            self.pass_on(rows);
+            let error = match attempt {
+                Ok(Ok(())) => break,
+                Ok(Err(error)) => error,
+                // A metrics recorder or a tracing subscriber is the host's code, and may panic.
+                Err(_) => Error::Database("writing panicked".to_owned()),
+            };
+            tracing::warn!(rows = rows.len(), %error, "recording is tried again");
+            self.metrics.retries.increment(1);
+            if !is_over(&error) {
+                self.conn = None;
+            }
+            self.give_up(rows, &error);
+            if rows.is_empty() {
+                break;
+            }
+            sleep(delay.min(self.left(rows))).await;
+        }
+        self.metrics.batch_seconds.record(start.elapsed().as_secs_f64());
+        self.observe();
+    }
+
+    /// Writes what is left of rows. On an error, it may be tried again.
+    async fn attempt(&mut self, rows: &mut [Row]) -> Result<()> {
+        let timeout = self.options.write_timeout;
+        let conn = match self.conn.take() {
+            Some(conn) => conn,
+            None => self.connect.connect_within(timeout).await?,
+        };
+        let conn = self.conn.insert(conn);
+        Statements { conn, part: self.part, timeout }.write(rows).await
+    }
+
+    /// Lets go of the rows of which this part is written, or which have failed.
+    fn pass_on(&self, rows: &mut Vec<Row>) {
+        for row in rows.extract_if(.., |row| row.left() != Some(self.part)) {
+            if let (Some(next), Some(_)) = (&self.next, row.left()) {
+                next.pass_on(row);
+            }
+        }
+    }
+
+    /// Gives back the rows whose time is over, also those that still wait.
+    fn give_up(&self, rows: &mut Vec<Row>, error: &Error) {
+        let Some(oldest) = Instant::now().checked_sub(self.options.retry_for) else { return };
+        let waiting = self.queue.take_older(oldest);
+        let rows = rows.extract_if(.., |row| row.accepted <= oldest);
+        for mut row in rows.chain(waiting) {
+            row.failed(error.clone());
+        }
+    }
+
+    /// How long until the time of one of the rows is over.
+    fn left(&self, rows: &[Row]) -> Duration {
+        let oldest = rows.iter().map(|row| row.accepted).min();
+        let age = oldest.map(|oldest| oldest.elapsed()).unwrap_or_default();
+        self.options.retry_for.saturating_sub(age)
+    }
+
+    fn observe(&self) {
+        let (rows, bytes) = self.queue.held();
+        self.metrics.rows.set(rows as f64);
+        self.metrics.bytes.set(bytes as f64);
+    }
+}
+
+/// Whether the server has ended the statement, so that the connection is as good as before.
+fn is_over(error: &Error) -> bool {
+    use Transient::{Cancelled, Deadlock, OutOfResources, SerializationFailure, StatementTimeout};
+    let Error::Transient { cause, .. } = error else { return false };
+    matches!(cause, Cancelled | Deadlock | OutOfResources | SerializationFailure | StatementTimeout)
+}
