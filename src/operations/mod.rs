@@ -9,6 +9,7 @@
 
 pub mod feedback;
 pub mod lifecycle;
+pub mod loss_ledger;
 pub mod overview;
 pub mod publish;
 pub mod record;

@@ -1,4 +1,4 @@
-//! Pages of a list that is read newest first.
+//! Pages of a list that is ordered by an instant.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};

@@ -6,7 +6,7 @@ use diesel_async::AsyncPgConnection;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::Returns;
+use super::{Cursor, Returns};
 use crate::error::Result;
 use crate::schema::microdollar_usage;
 use crate::values::{InvalidValue, Timestamp, UsageId, indexable, storable};
@@ -87,6 +87,11 @@ impl Usage {
             inference_provider: None,
             project_id: None,
         }
+    }
+
+    /// Where the usage stands in a [loss ledger](crate::operations::loss_ledger).
+    pub fn cursor(&self) -> Cursor<UsageId> {
+        Cursor { at: self.created_at.into(), id: self.id }
     }
 
     pub(crate) fn check(&self) -> Result<(), InvalidValue> {

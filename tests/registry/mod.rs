@@ -104,6 +104,7 @@ fn all() -> Vec<Query> {
         tables::variants::queries(),
         tables::versions::queries(),
         operations::feedback::queries(),
+        operations::loss_ledger::queries(),
         operations::notify::queries(),
         operations::overview::queries(),
         operations::record::batch::queries(),

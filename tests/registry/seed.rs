@@ -16,8 +16,8 @@ pub(crate) const LONG: &str = ".with a long history";
 
 /// 1,000 experiments of two variants with 50 versions each: 250 are routed, one for each of 250 public model ids,
 /// 50 are drafts, and of the completed ones half are archived. One more, the longest, has 5,000 versions a variant.
-/// 200,000 usages and requests are spread over 50 days and the versions of the routed ones; one more usage has
-/// no request.
+/// 200,000 usages and requests are spread over 50 days and the versions of the routed ones; 20,000 more usages,
+/// on 25 public model ids, have no request.
 const ROWS: &str = "
 CREATE FUNCTION pg_temp.id(kind int, n bigint) RETURNS uuid LANGUAGE sql IMMUTABLE AS
     $$ SELECT format('%s-0000-7000-8000-%s', lpad(kind::text, 8, '0'), lpad(to_hex(n), 12, '0'))::uuid $$;
@@ -44,10 +44,15 @@ SELECT pg_temp.id(3, n), pg_temp.id(2, CASE WHEN n <= 100000 THEN (n + 49) / 50 
 FROM generate_series(1, 110000) n;
 
 INSERT INTO microdollar_usage (id, kilo_user_id, cost, input_tokens, output_tokens, cache_write_tokens,
-    cache_hit_tokens, created_at)
+    cache_hit_tokens, created_at, requested_model)
 SELECT pg_temp.id(4, n), 'user-' || n % 5000, n % 1000, n % 4000, n % 300, 0, 0,
-    timestamptz '2025-01-01Z' + n * interval '21.6 s'
-FROM generate_series(1, 200001) n;
+    timestamptz '2025-01-01Z' + age, 'partner/model-' || experiment % 250
+FROM (
+    SELECT n, n * interval '21.6 s', (n * 7919 % 25000 + 100) / 100 FROM generate_series(1, 200000) n
+    UNION ALL
+    SELECT n, (n - 200000) * interval '216 s', n % 25 FROM generate_series(200001, 220000) n
+) served (n, age, experiment)
+ORDER BY age;
 
 INSERT INTO model_experiment_request (usage_id, variant_version_id, allocation_subject, client_request_id,
     system_prompt_sha256, request_body_sha256, created_at)

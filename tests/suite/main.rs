@@ -11,6 +11,7 @@ mod gateway;
 mod guards;
 mod lifecycle;
 mod listing;
+mod loss_ledger;
 mod migrations;
 mod model;
 mod pool;

@@ -1,14 +1,16 @@
 //! Prepared statements: every query is one, and its plan doesn't depend on its binds.
 
 use crate::support::fixtures::{
-    self, active, counts, draft, guard, label, public_model_id, publish_now, raw, ready, request,
-    text, unguard, upstream, weight,
+    self, active, bill, counts, draft, guard, label, public_model_id, publish_now, raw, ready,
+    request, text, unguard, upstream, weight,
 };
 use crate::support::{TestDatabase, queries};
 use chrono::{DateTime, Duration, Utc};
 use model_experiments::operations::publish::{self, NewVersion};
 use model_experiments::operations::record::{self, Record};
-use model_experiments::operations::{feedback, lifecycle, overview, routing, structure, summary};
+use model_experiments::operations::{
+    feedback, lifecycle, loss_ledger, overview, routing, structure, summary,
+};
 use model_experiments::tables::experiments::{self, ExperimentChanges, ExperimentFilter};
 use model_experiments::tables::usages::{self, Usage};
 use model_experiments::tables::{Page, requests, variants, versions};
@@ -35,7 +37,7 @@ fn reviewed() -> BTreeSet<String> {
 #[tokio::test]
 async fn each_query_is_prepared_once_and_planned_once() {
     let db = TestDatabase::new().await;
-    let conn = &mut db.connect().await;
+    let (conn, host) = (&mut db.connect().await, &mut db.connect().await);
     let foo = active(conn, "partner/foo").await;
     let id = foo.experiment.id;
     let model = public_model_id("partner/foo");
@@ -124,13 +126,19 @@ async fn each_query_is_prepared_once_and_planned_once() {
         assert_eq!(requests::list_by_client_request_id(conn, &client).await.unwrap().len(), 1);
         let clients = [client.as_str(), "a", "b", "c", "d", "e", "f", "g", "h", "i"];
         assert_eq!(feedback::served_by(conn, &clients).await.unwrap().len(), 1);
+        let lost = Usage { requested_model: Some(model.to_string()), ..Usage::new("user-1") };
+        assert!(bill(host, &lost).await);
+        let page = loss_ledger::list(conn, id, window.clone(), Page::first(1)).await.unwrap();
+        let next = Page::after(page[0].cursor(), 1);
+        let next = loss_ledger::list(conn, id, window.clone(), next).await.unwrap();
+        assert_eq!(next.len(), run.min(1));
         assert_eq!(summary::by_version(conn, id, window.clone()).await.unwrap().len(), 1);
         assert_eq!(summary::by_version_and_subject(conn, id, window).await.unwrap().len(), 1);
         assert!(overview::find(conn, id, now).await.unwrap().is_some());
         assert!(routing::load(conn, &model).await.unwrap().is_some());
         assert_eq!(routing::load_all(conn).await.unwrap().len(), 1);
     }
-    assert_eq!(counts(conn).await[3..], [100, 100]);
+    assert_eq!(counts(conn).await[3..], [120, 100]);
 
     // What this test itself asks isn't kept; `SET` is the connection's own.
     let statements =
