@@ -1,5 +1,8 @@
 //! Recording usages with their requests: both or neither, once, and safe to repeat.
 
+mod many;
+mod sequences;
+
 use crate::support::TestDatabase;
 use crate::support::fixtures::{active, bill, counts, number, raw, request, text};
 use chrono::TimeZone;
@@ -18,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use uuid::Uuid;
 
-fn full_usage() -> Usage {
+pub fn full_usage() -> Usage {
     Usage {
         cost: i64::MAX,
         input_tokens: 1_200,
