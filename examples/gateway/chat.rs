@@ -6,6 +6,7 @@ use axum::extract::{ConnectInfo, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use model_experiments::bucketing::Subject;
+use model_experiments::operations::record::Record;
 use model_experiments::operations::routing::{Route, Served};
 use model_experiments::tables::requests::NewRequest;
 use model_experiments::tables::usages::Usage;
@@ -18,7 +19,6 @@ use uuid::Uuid;
 
 use crate::Gateway;
 use crate::checkpoint::{Checkpoint, Choice, Completion, Failure, Tokens};
-use crate::recording;
 use crate::refusal::Refusal;
 
 /// Microdollars for a token of the prompt, and for one of the answer.
@@ -76,8 +76,12 @@ async fn serve(gateway: Arc<Gateway>, request: Request) -> Result<Answer, Refusa
         Route::Serve(served) => {
             let outcome = call(&gateway, &served, request.id, body).await;
             let billed = subject.map_or_else(String::new, |subject| subject.value().to_owned());
-            let (usage, new) = recordable(&request, model, billed, &served, outcome.as_ref().ok());
-            gateway.tasks.spawn(recording::record(gateway.pool.clone(), usage, new));
+            let record = recordable(&request, model, billed, &served, outcome.as_ref().ok());
+            // The client waits neither for the commit, of which the recorder says when it fails for good, nor for room
+            // in an outage: a service that must lose nothing has a place for what isn't taken.
+            if let Err(refused) = gateway.recorder.try_record(record) {
+                tracing::error!(request = %request.id, error = %refused, "not even tried to record");
+            }
             outcome
         }
         Route::NotExperimented if model == gateway.house.upstream.internal_id() => {
@@ -122,7 +126,7 @@ fn recordable(
     billed: String,
     served: &Served,
     completion: Option<&Completion>,
-) -> (Usage, NewRequest) {
+) -> Record {
     let tokens = completion.and_then(|completion| completion.usage).unwrap_or_default();
     let [input_price, output_price] = PRICES.map(i64::from);
     let (input_tokens, output_tokens) =
@@ -139,7 +143,7 @@ fn recordable(
     let new = NewRequest::new(served.version, served.subject)
         .client_request_id(request.id.to_string())
         .prompt(&PromptCapture::of(&request.body));
-    (usage, new)
+    Record::new(usage, new)
 }
 
 impl Request {

@@ -15,7 +15,6 @@ mod checkpoint;
 mod database;
 mod demonstration;
 mod fake_upstream;
-mod recording;
 mod refusal;
 
 use axum::Router;
@@ -25,7 +24,9 @@ use clap::Parser;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use model_experiments::operations::lifecycle;
 use model_experiments::values::ApiKeyCipher;
-use model_experiments::{Pool, RoutingCache, RoutingOptions, migrations};
+use model_experiments::{
+    Pool, Recorder, RecorderOptions, RoutingCache, RoutingOptions, migrations,
+};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
@@ -42,6 +43,9 @@ use database::Database;
 
 /// Whatever goes wrong at the start or the end ends the gateway, so nobody tells the causes apart.
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+
+/// How long recording may take once every client is answered, as in an outage.
+const SHUTDOWN: Duration = Duration::from_secs(60);
 
 /// The longest request body, in bytes.
 const MAX_BODY: usize = 32 << 20;
@@ -60,7 +64,7 @@ struct Arguments {
 /// What every request is served with.
 struct Gateway {
     routing: RoutingCache,
-    pool: Pool,
+    recorder: Recorder,
     cipher: ApiKeyCipher,
     client: reqwest::Client,
     /// The one model that isn't experimented with.
@@ -97,12 +101,14 @@ async fn run(arguments: Arguments) -> Result<()> {
     let experiment = demonstration::create(&mut *pool.get().await?, &cipher, &upstream).await?;
     let routing =
         RoutingCache::start(&url, RoutingOptions::default().application_name("gateway")).await?;
+    let recorder =
+        Recorder::start(&url, RecorderOptions::default().application_name("gateway")).await?;
 
     let operator = Operator::new(experiment.id, pool.clone(), cipher.clone());
     demonstration::say_what_to_try(address, &upstream, &experiment, &routing, &operator);
     let gateway = Arc::new(Gateway {
         routing,
-        pool,
+        recorder,
         cipher,
         client: client(Duration::from_secs(arguments.upstream_timeout))?,
         house: demonstration::house(&upstream)?,
@@ -126,9 +132,12 @@ async fn run(arguments: Arguments) -> Result<()> {
     // Every client is answered. What they were answered may still have to be recorded.
     gateway.tasks.close();
     gateway.tasks.wait().await;
+    for lost in gateway.recorder.shutdown(SHUTDOWN).await {
+        tracing::error!(error = %lost, "given up at the end");
+    }
     gateway.routing.shutdown().await;
     // A real gateway leaves experiments alone; this one's upstream ends with it.
-    lifecycle::complete(&mut *gateway.pool.get().await?, experiment.id).await?;
+    lifecycle::complete(&mut *pool.get().await?, experiment.id).await?;
     Ok(())
 }
 

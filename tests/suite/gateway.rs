@@ -25,7 +25,7 @@ use upstream::Upstream;
 /// Keeps usages from being recorded, until it is rolled back.
 const LOCK_USAGES: &str = "BEGIN; LOCK TABLE microdollar_usage";
 
-/// Takes the connections of the gateway's pool away, and counts them.
+/// Takes the connections of the gateway away, and counts them.
 const CUT_CONNECTIONS: &str = "SELECT count(pg_terminate_backend(pid)) AS number
     FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'gateway'";
 
@@ -494,7 +494,7 @@ async fn trouble_with_recording_reaches_no_client_and_doubles_nothing() {
     assert_eq!(gateway.ask("user-1").await.status, StatusCode::OK);
     eventually("it says that it failed", async || {
         number(watcher, "SELECT 1::bigint AS number").await;
-        gateway.has_said("a request wasn't recorded")
+        gateway.has_said("a record wasn't recorded")
     })
     .await;
     raw(conn, "ALTER TABLE elsewhere RENAME TO microdollar_usage").await.unwrap();
