@@ -3,12 +3,12 @@
 use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use model_experiments::bucketing::Subject;
-use model_experiments::operations::record::{self, Outcome};
+use model_experiments::operations::record::{Outcome, Record};
 use model_experiments::operations::routing::Route;
 use model_experiments::tables::requests::NewRequest;
 use model_experiments::tables::usages::Usage;
 use model_experiments::values::{PromptCapture, PublicModelId, VariantId};
-use model_experiments::{Pool, RoutingCache};
+use model_experiments::{Recorder, RoutingCache};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A gateway that replays requests in place of calling anybody.
 pub struct Gateway<'a> {
-    pool: &'a Pool,
+    recorder: &'a Recorder,
     routing: &'a RoutingCache,
     model: &'a PublicModelId,
     bar: ProgressBar,
@@ -55,14 +55,14 @@ fn user(number: usize) -> String {
 impl<'a> Gateway<'a> {
     /// A gateway that is to serve `requests` requests for `model`.
     pub fn new(
-        pool: &'a Pool,
+        recorder: &'a Recorder,
         routing: &'a RoutingCache,
         model: &'a PublicModelId,
         requests: usize,
     ) -> Result<Self> {
         let style = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} {eta}")?;
         let bar = ProgressBar::new(u64::try_from(requests)?).with_style(style);
-        Ok(Self { pool, routing, model, bar, recorded: 0, busy: Duration::ZERO })
+        Ok(Self { recorder, routing, model, bar, recorded: 0, busy: Duration::ZERO })
     }
 
     /// Prints a line above the progress bar.
@@ -124,7 +124,6 @@ impl<'a> Gateway<'a> {
             .client_request_id(&client_request_id)
             .prompt(&PromptCapture::of(&body));
 
-        let conn = &mut self.pool.get().await?;
         let usage = Usage {
             cost: i64::from(input_tokens) * i64::from(INPUT_PRICE)
                 + i64::from(output_tokens) * i64::from(OUTPUT_PRICE),
@@ -136,7 +135,7 @@ impl<'a> Gateway<'a> {
             has_error: output_tokens == 0,
             ..Usage::new(user)
         };
-        match record::usage_with_request(conn, &usage, &new_request).await? {
+        match self.recorder.record(Record::new(usage, new_request)).await?.await? {
             Outcome::Recorded => {}
             Outcome::AlreadyRecorded => {
                 return Err(format!("request {number} was recorded before").into());
@@ -150,7 +149,7 @@ impl<'a> Gateway<'a> {
     pub fn throughput(&self) -> String {
         let (rows, seconds) = (2 * self.recorded, self.busy.as_secs_f64());
         format!(
-            "Recorded {rows} rows in {seconds:.1} s: {:.0} rows/s, two rows a statement",
+            "Recorded {rows} rows in {seconds:.1} s: {:.0} rows/s, two for each request",
             rows as f64 / seconds
         )
     }

@@ -19,10 +19,13 @@ use clap::Parser;
 use model_experiments::operations::routing::Route;
 use model_experiments::operations::{lifecycle, publish};
 use model_experiments::values::{PublicModelId, Timestamp};
-use model_experiments::{Pool, RoutingCache, RoutingOptions, connection, migrations};
+use model_experiments::{
+    Recorder, RecorderOptions, RoutingCache, RoutingOptions, connection, migrations,
+};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 use uuid::Uuid;
 
 use database::Database;
@@ -35,8 +38,11 @@ type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Resu
 /// How many requests the generator makes unless told.
 const GENERATED: usize = 2_000;
 
-/// How many requests are recorded at a time, each on a connection of its own.
-const CONCURRENCY: usize = 8;
+/// How long writing what was served may take at the end.
+const SHUTDOWN: Duration = Duration::from_secs(30);
+
+/// How many requests are served at a time.
+const CONCURRENCY: usize = 64;
 
 /// Replays LLM requests through an A/B test, from draft to completed.
 #[derive(Parser)]
@@ -105,11 +111,10 @@ fn model_of_this_run() -> Result<PublicModelId> {
 async fn tour(url: &str, model: &PublicModelId, trace: &[TraceRequest]) -> Result<()> {
     let applied = migrations::run(url).await?;
     println!("Applied {} migrations", applied.len());
-    // The operator's connection is no gateway's, so it isn't from the pool.
     let conn = &mut connection::connect(url).await?;
-    let pool = Pool::builder(url).max_size(CONCURRENCY).application_name("tour").build()?;
     let routing = RoutingCache::start(url, RoutingOptions::default()).await?;
-    let mut gateway = Gateway::new(&pool, &routing, model, trace.len())?;
+    let recorder = Recorder::start(url, RecorderOptions::default()).await?;
+    let mut gateway = Gateway::new(&recorder, &routing, model, trace.len())?;
     let (before_swap, after_swap) = trace.split_at(trace.len() / 2);
     let (before_pause, after_pause) = after_swap.split_at(after_swap.len() / 2);
 
@@ -152,6 +157,9 @@ async fn tour(url: &str, model: &PublicModelId, trace: &[TraceRequest]) -> Resul
     gateway.finish();
     println!("Completed: routing says that nothing is experimented with any more");
     routing.shutdown().await;
+    if let Some(lost) = recorder.shutdown(SHUTDOWN).await.into_iter().next() {
+        return Err(lost.into());
+    }
 
     let arms = [&control.variant, &candidate.variant];
     let window = start.into()..Timestamp::now().into();

@@ -72,37 +72,41 @@ impl Writer {
             .with_jitter()
             .without_max_times();
         for delay in backoff.build() {
-            let attempt = AssertUnwindSafe(self.attempt(rows)).catch_unwind().await;
-            self.pass_on(rows);
-            let error = match attempt {
-                Ok(Ok(())) => break,
-                Ok(Err(error)) => error,
-                // A metrics recorder or a tracing subscriber is the host's code, and may panic.
-                Err(_) => Error::Database("writing panicked".to_owned()),
-            };
-            tracing::warn!(rows = rows.len(), %error, "recording is tried again");
-            self.metrics.retries.increment(1);
-            if !is_over(&error) {
+            // A metrics recorder or a tracing subscriber is the host's code, and may panic.
+            if AssertUnwindSafe(self.attempt(rows)).catch_unwind().await.is_err() {
                 self.conn = None;
             }
-            self.give_up(rows, &error);
             if rows.is_empty() {
                 break;
             }
-            sleep(delay.min(self.left(rows))).await;
+            sleep(delay.min(self.time_left(rows))).await;
         }
         self.metrics.batch_seconds.record(start.elapsed().as_secs_f64());
         self.observe();
     }
 
-    /// Writes what is left of rows. On an error, it may be tried again.
-    async fn attempt(&mut self, rows: &mut [Row]) -> Result<()> {
+    /// Writes rows once. Those that stay are to be tried again.
+    async fn attempt(&mut self, rows: &mut Vec<Row>) {
+        let written = self.statements(rows).await;
+        self.pass_on(rows);
+        if let Err(error) = written {
+            if !is_over(&error) {
+                self.conn = None;
+            }
+            self.give_up(rows, &error);
+            if !rows.is_empty() {
+                self.metrics.retries.increment(1);
+                tracing::warn!(rows = rows.len(), %error, "recording is tried again");
+            }
+        }
+    }
+
+    async fn statements(&mut self, rows: &mut [Row]) -> Result<()> {
         let timeout = self.options.write_timeout;
-        let conn = match self.conn.take() {
+        let conn = match &mut self.conn {
             Some(conn) => conn,
-            None => self.connect.connect_within(timeout).await?,
+            lost => lost.insert(self.connect.connect_within(timeout).await?),
         };
-        let conn = self.conn.insert(conn);
         Statements { conn, part: self.part, timeout }.write(rows).await
     }
 
@@ -126,7 +130,7 @@ impl Writer {
     }
 
     /// How long until the time of one of the rows is over.
-    fn left(&self, rows: &[Row]) -> Duration {
+    fn time_left(&self, rows: &[Row]) -> Duration {
         let oldest = rows.iter().map(|row| row.accepted).min();
         let age = oldest.map(|oldest| oldest.elapsed()).unwrap_or_default();
         self.options.retry_for.saturating_sub(age)
