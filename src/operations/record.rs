@@ -46,9 +46,9 @@ impl Record {
         Row::from(self).check()
     }
 
-    /// How many bytes its texts take.
-    pub(crate) fn text_capacity(&self) -> usize {
-        self.usage.text_capacity() + self.request.text_capacity()
+    /// Gives back the memory that its texts don't use, and tells how many bytes they do.
+    pub(crate) fn shrink_to_fit(&mut self) -> usize {
+        self.usage.shrink_to_fit() + self.request.shrink_to_fit()
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::metrics::Metrics;
 use super::queue::Queue;
-use super::row::{NotRecorded, Part, Receipt, Room, Row};
+use super::row::{NotRecorded, Part, Receipt, Room, Row, size};
 use crate::error::{Error, Result};
 use crate::operations::record::Record;
 use crate::values::UsageId;
@@ -31,11 +31,11 @@ impl Inlet {
     }
 
     /// Takes a record when there is room.
-    pub(super) async fn take(&self, record: Record) -> Result<Receipt, NotRecorded> {
+    pub(super) async fn take(&self, mut record: Record) -> Result<Receipt, NotRecorded> {
         let room = match record.check() {
             Ok(()) => {
                 let mut waiting = Waiting(Some(record.usage.id));
-                let room = self.queue.room(&record).await;
+                let room = self.queue.room(size(&mut record)).await;
                 waiting.0 = None;
                 room
             }
@@ -45,9 +45,9 @@ impl Inlet {
     }
 
     /// Takes a record if there is room.
-    pub(super) fn try_take(&self, record: Record) -> Result<Receipt, NotRecorded> {
+    pub(super) fn try_take(&self, mut record: Record) -> Result<Receipt, NotRecorded> {
         let room = match record.check() {
-            Ok(()) => self.queue.try_room(&record),
+            Ok(()) => self.queue.try_room(size(&mut record)),
             Err(invalid) => Err(invalid.into()),
         };
         if room.as_ref().is_err_and(|error| *error == Error::RecorderFull) {
@@ -70,7 +70,7 @@ impl Inlet {
 
     /// Takes a row of which another part is written already, if there is room; else it has failed.
     pub(super) fn pass_on(&self, mut row: Row) {
-        match self.queue.try_room(&row.record) {
+        match self.queue.try_room(size(&mut row.record)) {
             Ok(room) => {
                 row.moved(room);
                 self.queue.push(row);

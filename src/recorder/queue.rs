@@ -1,6 +1,7 @@
 //! What waits to be written, with a bound.
 
 use std::collections::VecDeque;
+use std::mem::take;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,9 +9,8 @@ use tokio::sync::{Notify, Semaphore, TryAcquireError};
 use tokio::time::{Instant, timeout_at};
 
 use super::RecorderOptions;
-use super::row::{Room, Row, size};
+use super::row::{Room, Row};
 use crate::error::{Error, Result};
-use crate::operations::record::Record;
 
 /// Rows in the order in which they came. There is room for so many of them, and for so many bytes, until they are
 /// dropped: those that are being written count.
@@ -33,36 +33,38 @@ struct Waiting {
 
 impl Queue {
     pub(super) fn new(options: &RecorderOptions) -> Self {
+        let [max_rows, max_bytes] =
+            [options.max_rows, options.max_bytes].map(|max| max.min(Semaphore::MAX_PERMITS));
         Self {
             waiting: Mutex::default(),
             arrived: Notify::new(),
-            rows: Arc::new(Semaphore::new(options.max_rows)),
-            bytes: Arc::new(Semaphore::new(options.max_bytes)),
-            max_rows: options.max_rows,
-            max_bytes: options.max_bytes,
+            rows: Arc::new(Semaphore::new(max_rows)),
+            bytes: Arc::new(Semaphore::new(max_bytes)),
+            max_rows,
+            max_bytes,
             max_batch: options.max_batch,
             max_delay: options.max_delay,
         }
     }
 
-    /// Room for `record`, when there is some.
-    pub(super) async fn room(&self, record: &Record) -> Result<Room> {
+    /// Room for a record of `size` bytes, when there is some.
+    pub(super) async fn room(&self, size: u32) -> Result<Room> {
         let rows = Arc::clone(&self.rows).acquire_owned().await;
-        let bytes = Arc::clone(&self.bytes).acquire_many_owned(size(record)).await;
+        let bytes = Arc::clone(&self.bytes).acquire_many_owned(size).await;
         match (rows, bytes) {
             (Ok(rows), Ok(bytes)) => Ok(Room { rows, bytes }),
             _ => Err(Error::RecorderClosed),
         }
     }
 
-    /// Room for `record`, if there is some.
-    pub(super) fn try_room(&self, record: &Record) -> Result<Room> {
+    /// Room for a record of `size` bytes, if there is some.
+    pub(super) fn try_room(&self, size: u32) -> Result<Room> {
         let refused = |error| match error {
             TryAcquireError::NoPermits => Error::RecorderFull,
             TryAcquireError::Closed => Error::RecorderClosed,
         };
         let rows = Arc::clone(&self.rows).try_acquire_owned().map_err(refused)?;
-        let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(size(record));
+        let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(size);
         Ok(Room { rows, bytes: bytes.map_err(refused)? })
     }
 
@@ -86,7 +88,7 @@ impl Queue {
             let mut arrived = pin!(self.arrived.notified());
             // From here on, an arrival isn't missed.
             arrived.as_mut().enable();
-            let due = match self.take() {
+            let due = match self.take_batch() {
                 Next::Rows(rows) => return Some(rows),
                 Next::At(due) => due,
                 Next::Never => return None,
@@ -98,7 +100,7 @@ impl Queue {
         }
     }
 
-    fn take(&self) -> Next {
+    fn take_batch(&self) -> Next {
         let mut waiting = self.waiting();
         let Some(oldest) = waiting.rows.front() else {
             return if waiting.is_closed { Next::Never } else { Next::At(None) };
@@ -111,16 +113,19 @@ impl Queue {
         Next::Rows(waiting.rows.drain(..many).collect())
     }
 
-    /// Takes those that came at `instant` or before.
-    pub(super) fn take_older(&self, instant: Instant) -> Vec<Row> {
+    /// Takes those that were accepted at `instant` or before.
+    pub(super) fn take_older(&self, instant: Instant) -> VecDeque<Row> {
         let mut waiting = self.waiting();
-        let many = waiting.rows.partition_point(|row| row.accepted <= instant);
-        waiting.rows.drain(..many).collect()
+        // Those that come from another queue may have overtaken each other.
+        let (older, younger) =
+            take(&mut waiting.rows).into_iter().partition(|row| row.accepted <= instant);
+        waiting.rows = younger;
+        older
     }
 
     /// Takes all that wait.
-    pub(super) fn take_all(&self) -> Vec<Row> {
-        self.waiting().rows.drain(..).collect()
+    pub(super) fn take_all(&self) -> VecDeque<Row> {
+        take(&mut self.waiting().rows)
     }
 
     /// Takes no more rows, and wakes whoever waits for room or for rows.

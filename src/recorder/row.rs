@@ -61,9 +61,9 @@ pub(super) struct Room {
     pub(super) bytes: OwnedSemaphorePermit,
 }
 
-/// How much memory `record` takes while it is on its way, in bytes.
-pub(super) fn size(record: &Record) -> u32 {
-    let size = size_of::<Record>() + size_of::<Row>() + record.text_capacity();
+/// How much memory `record` takes while it is on its way, in bytes. It gives back what it doesn't use.
+pub(super) fn size(record: &mut Record) -> u32 {
+    let size = size_of::<Record>() + size_of::<Row>() + record.shrink_to_fit();
     u32::try_from(size).unwrap_or(u32::MAX)
 }
 

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::schema::model_experiment_request;
 use crate::values::{
     AllocationSubject, InvalidValue, PromptCapture, RequestBodyRef, SystemPromptRef, UsageId,
-    VersionId, indexable, storable,
+    VersionId, indexable, shrink_to_fit, storable,
 };
 
 /// Attributes one served request, 1:1 with its usage, to the exact version that served it.
@@ -95,9 +95,9 @@ impl NewRequest {
         indexable("client_request_id", self.client_request_id.as_deref().unwrap_or_default())
     }
 
-    /// How many bytes its texts take.
-    pub(crate) fn text_capacity(&self) -> usize {
-        self.client_request_id.as_ref().map_or(0, String::capacity)
+    /// Gives back the memory that its text doesn't use, and tells how many bytes it does.
+    pub(crate) fn shrink_to_fit(&mut self) -> usize {
+        self.client_request_id.as_mut().map_or(0, shrink_to_fit)
     }
 
     /// The columns in which `stored`, a row with the same usage id, differs.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Cursor, Returns};
 use crate::error::Result;
 use crate::schema::microdollar_usage;
-use crate::values::{InvalidValue, Timestamp, UsageId, indexable, storable};
+use crate::values::{InvalidValue, Timestamp, UsageId, indexable, shrink_to_fit, storable};
 
 /// What one served request used and cost.
 ///
@@ -108,20 +108,17 @@ impl Usage {
         Ok(())
     }
 
-    /// How many bytes its texts take.
-    pub(crate) fn text_capacity(&self) -> usize {
-        [
-            &self.provider,
-            &self.model,
-            &self.requested_model,
-            &self.inference_provider,
-            &self.project_id,
-        ]
-        .into_iter()
-        .flatten()
-        .chain([&self.kilo_user_id])
-        .map(String::capacity)
-        .sum()
+    /// Gives back the memory that its texts don't use, and tells how many bytes they do.
+    pub(crate) fn shrink_to_fit(&mut self) -> usize {
+        let optional = [
+            &mut self.provider,
+            &mut self.model,
+            &mut self.requested_model,
+            &mut self.inference_provider,
+            &mut self.project_id,
+        ];
+        let texts = optional.into_iter().flatten().chain([&mut self.kilo_user_id]);
+        texts.map(shrink_to_fit).sum()
     }
 
     /// The columns in which `stored`, a row with the same id, differs.

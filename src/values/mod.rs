@@ -39,5 +39,5 @@ pub use upstream::{AiSdkProvider, ApiAdapter, OpenclawSettings, OpencodeSettings
 pub use weight::Weight;
 
 pub(crate) use stored_as_text::stored_as_text;
-pub(crate) use text::{indexable, storable};
+pub(crate) use text::{indexable, shrink_to_fit, storable};
 pub(crate) use timestamp::stored;

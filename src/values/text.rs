@@ -28,6 +28,12 @@ pub(crate) fn indexable(field: &str, text: &str) -> Result<(), InvalidValue> {
     storable(field, text)
 }
 
+/// Gives back the memory that the text doesn't use, and tells how many bytes it does.
+pub(crate) fn shrink_to_fit(text: &mut String) -> usize {
+    text.shrink_to_fit();
+    text.capacity()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
