@@ -37,3 +37,7 @@ mod registry;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/prompts.md")]
+struct Prompts;

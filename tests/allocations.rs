@@ -8,8 +8,9 @@ use metrics_util::debugging::DebuggingRecorder;
 use model_experiments::bucketing::Subject;
 use model_experiments::operations::lifecycle;
 use model_experiments::operations::routing::{Route, Unavailable};
-use model_experiments::values::AllocationSubject;
+use model_experiments::values::{AllocationSubject, CAPTURE_CAP, PromptCapture};
 use model_experiments::{RoutingCache, RoutingOptions};
+use serde_json::json;
 use support::TestDatabase;
 use support::fixtures::{active, raw, unguard};
 
@@ -62,4 +63,30 @@ async fn a_routing_decision_allocates_nothing() {
     }
     let counted = allocation_counter::measure(|| drop(db.url()));
     assert!(counted.count_total > 0);
+}
+
+#[test]
+fn a_captured_prompt_is_held_once() {
+    let message = "Why is the sky blue?\n".repeat(50);
+    for (messages, is_truncated) in [(3_600, false), (4_500, true)] {
+        let body = json!({"messages": vec![json!({"role": "user", "content": message}); messages]});
+        let mut capture = None;
+        let allocated = allocation_counter::measure(|| capture = Some(PromptCapture::of(&body)));
+        let rest = capture.as_ref().unwrap().request_body();
+        assert_eq!(rest.is_truncated(), is_truncated);
+        assert!(rest.text().len() > CAPTURE_CAP * 9 / 10, "{}", rest.text().len());
+        // And what is left to write of each array and object.
+        let beside = allocated.bytes_total - rest.text().len() as u64;
+        assert!(beside < (CAPTURE_CAP / 8) as u64, "{beside} bytes beside the text");
+    }
+}
+
+#[test]
+fn a_system_prompt_is_borrowed() {
+    let text = "Be brief.\n".repeat(CAPTURE_CAP / 10);
+    let body = json!({"messages": [{"role": "system", "content": text}]});
+    let mut capture = None;
+    let allocated = allocation_counter::measure(|| capture = Some(PromptCapture::of(&body)));
+    assert_eq!(capture.unwrap().system_prompt().unwrap().text(), text);
+    assert!((1..1_000).contains(&allocated.bytes_total), "{} bytes", allocated.bytes_total);
 }

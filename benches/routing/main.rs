@@ -6,6 +6,7 @@
 //!
 //! `docs/benchmarks.md` says what is held equal and what was seen.
 
+#[path = "../comparison/mod.rs"]
 mod comparison;
 mod floor;
 mod raw;

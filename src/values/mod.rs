@@ -6,6 +6,7 @@
 mod allocation_subject;
 mod api_key_cipher;
 mod canonical_json;
+mod captured_text;
 mod compact_object;
 mod encrypted_api_key;
 mod ids;
@@ -25,11 +26,12 @@ mod weight;
 
 pub use allocation_subject::AllocationSubject;
 pub use api_key_cipher::{ApiKeyCipher, CipherError};
+pub use captured_text::CapturedText;
 pub use encrypted_api_key::EncryptedApiKey;
 pub use ids::{ExperimentId, UsageId, VariantId, VersionId};
 pub use invalid::InvalidValue;
 pub use label::Label;
-pub use prompt_capture::{CAPTURE_CAP, CapturedText, PromptCapture};
+pub use prompt_capture::{CAPTURE_CAP, PromptCapture};
 pub use prompt_refs::{RequestBodyRef, SystemPromptRef};
 pub use public_model_id::PublicModelId;
 pub use sha256::Sha256Digest;

@@ -1,10 +1,9 @@
 //! What of a request's prompt is kept, and under which hash.
 
 use serde_json::Value;
-use std::{borrow::Cow, fmt};
 
 use super::canonical_json::canonical_json;
-use super::{RequestBodyRef, Sha256Digest, SystemPromptRef};
+use super::{CapturedText, RequestBodyRef, SystemPromptRef};
 
 /// The most that is kept of each side, in bytes of UTF-8: 4 MiB.
 pub const CAPTURE_CAP: usize = 4 << 20;
@@ -41,24 +40,16 @@ pub struct PromptCapture<'body> {
     request_body: CapturedText<'body>,
 }
 
-/// One side of a captured prompt: what to store, and the hash to store it under.
-#[derive(Clone, PartialEq, Eq)]
-pub struct CapturedText<'body> {
-    text: Cow<'body, str>,
-    sha256: Sha256Digest,
-    is_truncated: bool,
-}
-
 impl<'body> PromptCapture<'body> {
     /// Captures `body`, the JSON that the client sent.
     pub fn of(body: &'body Value) -> Self {
         let system = single_leading_system_message(body);
         Self {
             system_prompt: system.map(|message| match message.get("content") {
-                Some(Value::String(text)) => CapturedText::of(Cow::Borrowed(text)),
-                other => CapturedText::of_json(other.unwrap_or(&Value::Null), None),
+                Some(Value::String(text)) => CapturedText::of(text, CAPTURE_CAP),
+                other => canonical_json(other.unwrap_or(&Value::Null), None, CAPTURE_CAP).finish(),
             }),
-            request_body: CapturedText::of_json(body, system),
+            request_body: canonical_json(body, system, CAPTURE_CAP).finish(),
         }
     }
 
@@ -75,64 +66,20 @@ impl<'body> PromptCapture<'body> {
     /// The reference to the system prompt.
     pub fn system_prompt_ref(&self) -> SystemPromptRef {
         match &self.system_prompt {
-            Some(captured) => SystemPromptRef::Sha256(captured.sha256),
+            Some(captured) => SystemPromptRef::Sha256(captured.sha256()),
             None => SystemPromptRef::Absent,
         }
     }
 
     /// The reference to the rest of the body.
     pub fn request_body_ref(&self) -> RequestBodyRef {
-        RequestBodyRef::Sha256(self.request_body.sha256)
+        RequestBodyRef::Sha256(self.request_body.sha256())
     }
 
     /// Whether a side was cut at [`CAPTURE_CAP`].
     pub fn was_truncated(&self) -> bool {
-        self.request_body.is_truncated
-            || self.system_prompt.as_ref().is_some_and(|captured| captured.is_truncated)
-    }
-}
-
-impl<'body> CapturedText<'body> {
-    fn of(text: Cow<'body, str>) -> Self {
-        let kept = text.floor_char_boundary(CAPTURE_CAP);
-        let is_truncated = kept < text.len();
-        let text = match text {
-            Cow::Borrowed(text) => Cow::Borrowed(&text[..kept]),
-            Cow::Owned(mut text) => {
-                text.truncate(kept);
-                Cow::Owned(text)
-            }
-        };
-        Self { sha256: Sha256Digest::of(text.as_bytes()), text, is_truncated }
-    }
-
-    fn of_json(value: &Value, omitted: Option<&Value>) -> Self {
-        Self::of(Cow::Owned(canonical_json(value, omitted, CAPTURE_CAP)))
-    }
-
-    /// The text to store, at most [`CAPTURE_CAP`] bytes.
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// The SHA-256 of [`text`](Self::text), under which it is stored.
-    pub fn sha256(&self) -> Sha256Digest {
-        self.sha256
-    }
-
-    /// Whether the text was cut at [`CAPTURE_CAP`], at a character's boundary.
-    pub fn is_truncated(&self) -> bool {
-        self.is_truncated
-    }
-}
-
-/// Shows the hash and never the text.
-impl fmt::Debug for CapturedText<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CapturedText")
-            .field("sha256", &self.sha256)
-            .field("is_truncated", &self.is_truncated)
-            .finish_non_exhaustive()
+        self.request_body.is_truncated()
+            || self.system_prompt.as_ref().is_some_and(CapturedText::is_truncated)
     }
 }
 
@@ -145,6 +92,7 @@ fn single_leading_system_message(body: &Value) -> Option<&Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::values::Sha256Digest;
     use serde_json::json;
 
     fn message(role: &str, content: impl Into<Value>) -> Value {
