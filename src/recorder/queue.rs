@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, TryAcquireError};
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
 use super::RecorderOptions;
@@ -85,6 +86,9 @@ impl Queue {
     /// closed and empty.
     pub(super) async fn next(&self) -> Option<Vec<Row>> {
         loop {
+            // Callers that are about to put something in do so first: those that were just answered, and those
+            // behind the one whose arrival woke this task.
+            yield_now().await;
             let mut arrived = pin!(self.arrived.notified());
             // From here on, an arrival isn't missed.
             arrived.as_mut().enable();
