@@ -3,6 +3,7 @@
 pub mod dump;
 pub mod example;
 pub mod fixtures;
+pub mod log;
 pub mod network;
 pub mod postgres;
 pub mod queries;

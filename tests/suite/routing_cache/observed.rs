@@ -3,6 +3,7 @@
 use super::{announce, announced, cache, pick, polled, until, user};
 use crate::support::TestDatabase;
 use crate::support::fixtures::{API_KEY, active, eventually, publish_now, raw, text, unguard};
+use crate::support::log::Log;
 use crate::support::network::Network;
 use metrics_util::CompositeKey;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
@@ -11,47 +12,13 @@ use model_experiments::operations::lifecycle;
 use model_experiments::operations::routing::{Route, Unavailable};
 use model_experiments::values::Timestamp;
 use std::collections::BTreeMap;
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::yield_now;
-use tracing_subscriber::fmt::MakeWriter;
-
-/// Keeps what is logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn lines(&self) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().map(str::to_owned).collect()
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
 
 #[tokio::test]
 async fn an_experiment_that_can_not_be_served_is_reported_once() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-    let errors = || log.lines().into_iter().filter(|line| line.contains(" ERROR ")).count();
+    let (log, _guard) = Log::of_thread();
+    let errors = || log.errors().len();
 
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
