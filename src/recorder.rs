@@ -190,15 +190,15 @@ impl Recorder {
     /// Takes no more records, for all clones, and waits until those that it has are written, but not longer than `within`.
     /// Returns those that aren't, or aren't known to be; their receipts say the same.
     ///
-    /// A second call returns none. A call that is cancelled may be repeated.
+    /// A second call returns none. Of several at a time, the shortest `within` holds, and one of them returns what isn't
+    /// written. A call that is cancelled may be repeated.
     pub async fn shutdown(&self, within: Duration) -> Vec<NotRecorded> {
         let inner = &self.0;
         inner.inlet.close();
-        let mut writers = inner.writers.lock().await;
         let mut left = Vec::new();
-        if timeout(within, join(&mut writers, &mut left)).await.is_err() {
+        if timeout(within, join(&inner.writers, &mut left)).await.is_err() {
             inner.stop.send_replace(true);
-            join(&mut writers, &mut left).await;
+            join(&inner.writers, &mut left).await;
         }
         left.extend(inner.queues.iter().flat_map(|queue| queue.take_all()));
         left.iter_mut().map(|row| row.failed(Error::RecorderClosed)).collect()
@@ -206,7 +206,9 @@ impl Recorder {
 }
 
 /// Waits for the writers to end, and takes what they have left.
-async fn join(writers: &mut JoinSet<Vec<Row>>, left: &mut Vec<Row>) {
+async fn join(writers: &Mutex<JoinSet<Vec<Row>>>, left: &mut Vec<Row>) {
+    // Whoever else shuts the recorder down waits here, within its own time.
+    let mut writers = writers.lock().await;
     while let Some(ended) = writers.join_next().await {
         // One that was aborted with its runtime has dropped its rows, and so answered them.
         left.extend(ended.unwrap_or_default());
