@@ -135,6 +135,7 @@ impl Recorder {
                     conn: conn.take(),
                     options: options.clone(),
                     metrics: Arc::clone(&metrics),
+                    is_done: false,
                 };
                 writers.spawn(writer.run(told.clone()));
             }

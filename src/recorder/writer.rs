@@ -32,6 +32,8 @@ pub(super) struct Writer {
     pub(super) conn: Option<AsyncPgConnection>,
     pub(super) options: RecorderOptions,
     pub(super) metrics: Arc<Metrics>,
+    /// Whether it has ended as it should.
+    pub(super) is_done: bool,
 }
 
 impl Writer {
@@ -59,6 +61,7 @@ impl Writer {
         }
         // Of a batch that was halved, some may be written.
         self.pass_on(&mut rows);
+        self.is_done = true;
         rows
     }
 
@@ -142,6 +145,16 @@ impl Writer {
         let (rows, bytes) = self.queue.held();
         self.metrics.rows.set(rows as f64);
         self.metrics.bytes.set(bytes as f64);
+    }
+}
+
+/// A writer that is gone before its time, as when its runtime ends, writes nothing more: what waits is answered.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.queue.close();
+            drop(self.queue.take_all());
+        }
     }
 }
 
