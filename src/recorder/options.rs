@@ -8,11 +8,11 @@ use crate::operations::record::MAX_RECORDS;
 /// What a recorder must have room for at least, in bytes: any one record.
 const MIN_BYTES: usize = 1 << 20;
 
-/// The longest time that a record may wait for others.
-const MAX_DELAY: Duration = Duration::from_secs(60);
-
 /// The most writers.
 const MAX_WRITERS: usize = 64;
+
+/// The longest that records may gather.
+const MAX_DELAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// How a [`Recorder`](super::Recorder) is to work.
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ impl RecorderOptions {
     }
 
     /// How long a record may wait for others to fill its statement. Unless set it doesn't wait at all: whatever came
-    /// while a statement was under way is in the next one. A minute at most.
+    /// while a statement was under way is in the next one. A day at most.
     pub fn max_delay(mut self, delay: Duration) -> Self {
         self.max_delay = delay;
         self
@@ -114,7 +114,7 @@ impl RecorderOptions {
             ),
             (self.max_rows >= self.max_batch, "max_rows must be at least max_batch"),
             (self.max_bytes >= MIN_BYTES, "max_bytes must be at least 1 MiB"),
-            (self.max_delay <= MAX_DELAY, "max_delay must be at most a minute"),
+            (self.max_delay <= MAX_DELAY, "max_delay must be at most a day"),
             (self.max_delay < self.retry_for, "retry_for must be longer than max_delay"),
             (!self.write_timeout.is_zero(), "write_timeout must be longer than nothing"),
         ];

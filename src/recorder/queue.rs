@@ -34,6 +34,7 @@ struct Waiting {
 
 impl Queue {
     pub(super) fn new(options: &RecorderOptions) -> Self {
+        // More than that is no bound.
         let [max_rows, max_bytes] =
             [options.max_rows, options.max_bytes].map(|max| max.min(Semaphore::MAX_PERMITS));
         Self {
