@@ -124,8 +124,8 @@ impl Recorder {
         let mut next = None;
         // The last first, so that each knows where its rows go on to.
         for part in parts.iter().rev() {
-            let queue = Arc::new(Queue::new(&options));
             let metrics = Arc::new(Metrics::new(*part));
+            let queue = Arc::new(Queue::new(&options, Arc::clone(&metrics)));
             for _ in 0..options.writers {
                 let writer = Writer {
                     part: *part,
@@ -202,7 +202,10 @@ impl Recorder {
             join(&inner.writers, &mut left).await;
         }
         left.extend(inner.queues.iter().flat_map(|queue| queue.take_all()));
-        left.iter_mut().map(|row| row.failed(Error::RecorderClosed)).collect()
+        let not = left.iter_mut().map(|row| row.failed(Error::RecorderClosed)).collect();
+        drop(left);
+        inner.queues.iter().for_each(|queue| queue.observe());
+        not
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
 use super::RecorderOptions;
+use super::metrics::Metrics;
 use super::row::{Room, Row};
 use crate::error::{Error, Result};
 
@@ -24,6 +25,7 @@ pub(super) struct Queue {
     max_bytes: usize,
     max_batch: usize,
     max_delay: Duration,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Default)]
@@ -33,7 +35,7 @@ struct Waiting {
 }
 
 impl Queue {
-    pub(super) fn new(options: &RecorderOptions) -> Self {
+    pub(super) fn new(options: &RecorderOptions, metrics: Arc<Metrics>) -> Self {
         // More than that is no bound.
         let [max_rows, max_bytes] =
             [options.max_rows, options.max_bytes].map(|max| max.min(Semaphore::MAX_PERMITS));
@@ -46,6 +48,7 @@ impl Queue {
             max_bytes,
             max_batch: options.max_batch,
             max_delay: options.max_delay,
+            metrics,
         }
     }
 
@@ -147,6 +150,13 @@ impl Queue {
         (rows, self.max_bytes - self.bytes.available_permits())
     }
 
+    /// Says to the metrics what is held.
+    pub(super) fn observe(&self) {
+        let (rows, bytes) = self.held();
+        self.metrics.rows.set(rows as f64);
+        self.metrics.bytes.set(bytes as f64);
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -158,4 +168,34 @@ enum Next {
     /// To wait for more, until then at most.
     At(Option<Instant>),
     Never,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recorder::row::Part;
+    use crate::registry::seed;
+    use crate::tables::{requests::NewRequest, usages::Usage};
+    use crate::values::AllocationSubject;
+
+    #[test]
+    fn the_older_are_taken_wherever_they_are() {
+        let metrics = Arc::new(Metrics::new(Part::Request));
+        let queue = Queue::new(&RecorderOptions::default(), Arc::clone(&metrics));
+        let now = Instant::now();
+        for age in [1, 3, 0, 2, 3, 1_u64] {
+            let request = NewRequest::new(seed::version(7), AllocationSubject::User);
+            let record = Record::new(Usage::new("user-1"), request);
+            let room = queue.try_room(&record).unwrap();
+            let (mut row, _) =
+                Row::new(Box::new(record), Part::Request, room, Arc::clone(&metrics));
+            row.accepted = now - Duration::from_secs(age);
+            queue.push(row);
+        }
+        let ages = |rows: Vec<Row>| {
+            rows.iter().map(|row| (now - row.accepted).as_secs()).collect::<Vec<_>>()
+        };
+        assert_eq!(ages(queue.take_older(now - Duration::from_secs(2))), [3, 2, 3]);
+        assert_eq!(ages(queue.take_all()), [1, 0, 1]);
+    }
 }

@@ -69,7 +69,7 @@ impl Writer {
     async fn write(&mut self, rows: &mut Vec<Row>) {
         let start = Instant::now();
         self.metrics.batch_rows.record(rows.len() as f64);
-        self.observe();
+        self.queue.observe();
         let [first, later] = RETRY_AFTER;
         let backoff = ExponentialBuilder::new()
             .with_min_delay(first)
@@ -80,14 +80,16 @@ impl Writer {
             // A metrics recorder or a tracing subscriber is the host's code, and may panic.
             if AssertUnwindSafe(self.attempt(rows)).catch_unwind().await.is_err() {
                 self.conn = None;
+                self.give_up(rows, &Error::Database("writing panicked".to_owned()));
             }
+            self.queue.observe();
             if rows.is_empty() {
                 break;
             }
             sleep(delay.min(self.time_left(rows))).await;
         }
         self.metrics.batch_seconds.record(start.elapsed().as_secs_f64());
-        self.observe();
+        self.queue.observe();
     }
 
     /// Writes rows once. Those that stay are to be tried again.
@@ -139,12 +141,6 @@ impl Writer {
         let oldest = rows.iter().map(|row| row.accepted).min();
         let age = oldest.map(|oldest| oldest.elapsed()).unwrap_or_default();
         self.options.retry_for.saturating_sub(age)
-    }
-
-    fn observe(&self) {
-        let (rows, bytes) = self.queue.held();
-        self.metrics.rows.set(rows as f64);
-        self.metrics.bytes.set(bytes as f64);
     }
 }
 
