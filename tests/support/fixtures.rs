@@ -173,9 +173,14 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 
 /// Waits until a connection to the same database waits for a lock.
 pub async fn until_blocked(watcher: &mut AsyncPgConnection) {
+    until_many_blocked(watcher, 1).await;
+}
+
+/// Waits until as `many` connections to the same database wait for locks.
+pub async fn until_many_blocked(watcher: &mut AsyncPgConnection, many: i64) {
     let blocked = "SELECT count(*) AS number FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    eventually("it waits for the lock", async || number(watcher, blocked).await > 0).await;
+    eventually("they wait for locks", async || number(watcher, blocked).await >= many).await;
 }
 
 /// The URL with a further option, such as `sslmode=disable`.

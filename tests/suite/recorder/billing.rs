@@ -1,0 +1,191 @@
+//! Where billing comes first: no attribution ever holds up a usage.
+
+use super::{
+    LONG, all_recorded, burst, database, lock, missing, options, record, recorded, said, start,
+    unlock, until_empty,
+};
+use crate::support::TestDatabase;
+use crate::support::fixtures::{active, eventually, raw, request};
+use chrono::TimeDelta;
+use diesel_async::AsyncPgConnection;
+use futures_util::FutureExt;
+use model_experiments::operations::loss_ledger;
+use model_experiments::operations::record::{self, Outcome, Record};
+use model_experiments::tables::Page;
+use model_experiments::tables::usages::Usage;
+use model_experiments::values::{ExperimentId, Timestamp, UsageId, VersionId};
+use model_experiments::{Error, RecorderOptions};
+use std::time::Duration;
+
+fn billing_first() -> RecorderOptions {
+    options().billing_first(true)
+}
+
+/// The usages of the experiment that the loss ledger lists.
+async fn lost(conn: &mut AsyncPgConnection, experiment: ExperimentId) -> Vec<UsageId> {
+    let (now, day) = (*Timestamp::now().as_datetime(), TimeDelta::days(1));
+    let page = Page::first(500);
+    let lost = loss_ledger::list(conn, experiment, now - day..now + day, page).await.unwrap();
+    lost.into_iter().map(|usage| usage.id).collect()
+}
+
+/// A database with an experiment on `partner/foo`.
+async fn experiment() -> (TestDatabase, AsyncPgConnection, ExperimentId, VersionId) {
+    let db = TestDatabase::new().await;
+    let mut conn = db.connect().await;
+    let active = active(&mut conn, "partner/foo").await;
+    (db, conn, active.experiment.id, active.control_version.id)
+}
+
+fn billed(version: VersionId) -> Record {
+    let usage = Usage { requested_model: Some("partner/foo".to_owned()), ..Usage::new("user-1") };
+    Record::new(usage, request(version))
+}
+
+#[tokio::test]
+async fn a_usage_is_billed_though_its_version_is_missing_and_attributed_later() {
+    let (db, mut conn, experiment, version) = experiment().await;
+    let recorder = start(&db.url(), billing_first()).await;
+    let unknown = missing();
+    let bad = billed(unknown);
+    let id = bad.usage.id;
+    let [good, of_bad] =
+        <[_; 2]>::try_from(burst(&recorder, [billed(version), bad.clone()])).unwrap();
+    all_recorded([good]).await;
+    let not = said(of_bad).await.unwrap_err();
+    let reason = Box::new(Error::VersionNotFound(unknown));
+    assert_eq!(not.error, Error::NotAttributed { usage: id, reason });
+    assert_eq!(*not.record, bad);
+    assert_eq!(recorded(&mut conn).await, [2, 1]);
+
+    assert_eq!(lost(&mut conn, experiment).await, [id]);
+    let outcome = record::attribute(&mut conn, id, &request(version)).await;
+    assert_eq!(outcome, Ok(Outcome::Recorded));
+    assert_eq!(lost(&mut conn, experiment).await, []);
+    // To give the recorder the whole record again does the same.
+    let receipt = recorder.record(Record::new(bad.usage, request(version))).await.unwrap();
+    assert_eq!(said(receipt).await, Ok(Outcome::AlreadyRecorded));
+}
+
+#[tokio::test]
+async fn usages_are_billed_while_nothing_can_be_attributed() {
+    const MAX_ROWS: usize = 10;
+    let (db, mut conn, experiment, version) = experiment().await;
+    let recorder = start(&db.url(), billing_first().max_batch(MAX_ROWS).max_rows(MAX_ROWS)).await;
+    let holder = lock(&db, "model_experiment_request").await;
+    let mut receipts = Vec::new();
+    for round in 1..=5 {
+        for _ in 0..MAX_ROWS {
+            let taken = tokio::time::timeout(LONG, recorder.record(billed(version))).await;
+            receipts.push(taken.expect("there is room").unwrap());
+        }
+        let usages = round * MAX_ROWS as i64;
+        eventually("they are billed", async || recorded(&mut conn).await == [usages, 0]).await;
+    }
+    // There was room for as many requests as records.
+    let full = |not: &Error| matches!(not, Error::NotAttributed { reason, .. } if **reason == Error::RecorderFull);
+    let mut waiting = Vec::new();
+    let mut failed = Vec::new();
+    for mut receipt in receipts {
+        match (&mut receipt).now_or_never() {
+            None => waiting.push(receipt),
+            Some(said) => {
+                let not = said.unwrap_err();
+                assert!(full(&not.error), "{not}");
+                failed.push(*not.record);
+            }
+        }
+    }
+    assert_eq!((waiting.len(), failed.len()), (MAX_ROWS, 4 * MAX_ROWS));
+    unlock(holder).await;
+    all_recorded(waiting).await;
+    until_empty(&recorder).await;
+    assert_eq!(recorded(&mut conn).await, [50, 10]);
+
+    let mut listed = lost(&mut conn, experiment).await;
+    listed.sort_unstable();
+    let mut expected: Vec<_> = failed.iter().map(|record| record.usage.id).collect();
+    expected.sort_unstable();
+    assert_eq!(listed, expected);
+    for record in failed {
+        let outcome = record::attribute(&mut conn, record.usage.id, &record.request).await;
+        assert_eq!(outcome, Ok(Outcome::Recorded));
+    }
+    assert_eq!(lost(&mut conn, experiment).await, []);
+}
+
+#[tokio::test]
+async fn usages_are_billed_though_there_is_nowhere_to_attribute_them() {
+    let (db, mut conn, version) = database().await;
+    raw(&mut conn, "ALTER TABLE model_experiment_request RENAME TO elsewhere").await.unwrap();
+    let recorder = start(&db.url(), billing_first()).await;
+    let given = [(); 3].map(|()| record(version));
+    for (record, receipt) in given.clone().into_iter().zip(burst(&recorder, given)) {
+        let not = said(receipt).await.unwrap_err();
+        match not.error {
+            Error::NotAttributed { usage, reason } => {
+                assert_eq!(usage, record.usage.id);
+                assert!(matches!(*reason, Error::Database(_)), "{reason}");
+            }
+            error => panic!("{error:?}"),
+        }
+    }
+    raw(&mut conn, "ALTER TABLE elsewhere RENAME TO model_experiment_request").await.unwrap();
+    assert_eq!(recorded(&mut conn).await, [3, 0]);
+}
+
+#[tokio::test]
+async fn a_usage_that_is_wrong_is_neither_billed_nor_attributed() {
+    let (db, mut conn, version) = database().await;
+    let rule = "ALTER TABLE microdollar_usage ADD CONSTRAINT host_rule CHECK (cost < 1000)";
+    raw(&mut conn, rule).await.unwrap();
+    let recorder = start(&db.url(), billing_first()).await;
+    let dear = Usage { cost: 1_000, ..Usage::new("user-1") };
+    let receipts = burst(&recorder, [Record::new(dear, request(version))]);
+    for receipt in receipts {
+        let not = said(receipt).await.unwrap_err();
+        assert!(matches!(not.error, Error::UnknownConstraint { .. }), "{not}");
+    }
+    assert_eq!(recorded(&mut conn).await, [0, 0]);
+}
+
+#[tokio::test]
+async fn what_is_unattributed_at_the_deadline_comes_back() {
+    let (db, mut conn, version) = database().await;
+    let recorder = start(&db.url(), billing_first().max_batch(2)).await;
+    let holder = lock(&db, "model_experiment_request").await;
+    let given = [(); 6].map(|()| record(version));
+    let receipts = burst(&recorder, given.clone());
+    eventually("they are billed", async || recorded(&mut conn).await == [6, 0]).await;
+    let mut left = recorder.shutdown(Duration::from_millis(20)).await;
+    left.sort_by_key(|not| not.record.usage.id);
+    let mut expected = super::said_already(receipts);
+    expected.sort_by_key(|said| said.as_ref().unwrap_err().record.usage.id);
+    assert_eq!(left.iter().cloned().map(Err).collect::<Vec<_>>(), expected);
+    assert_eq!(left.len(), given.len());
+    for not in left {
+        let reason = Box::new(Error::RecorderClosed);
+        assert_eq!(not.error, Error::NotAttributed { usage: not.record.usage.id, reason });
+    }
+    unlock(holder).await;
+}
+
+#[tokio::test]
+async fn an_attribution_whose_time_is_over_comes_back() {
+    let (db, mut conn, version) = database().await;
+    let short = Duration::from_millis(200);
+    let recorder = start(&db.url(), billing_first().retry_for(short).write_timeout(short)).await;
+    let holder = lock(&db, "model_experiment_request").await;
+    let given = record(version);
+    let not = said(burst(&recorder, [given.clone()]).pop().unwrap()).await.unwrap_err();
+    match &not.error {
+        Error::NotAttributed { usage, reason } => {
+            assert_eq!(*usage, given.usage.id);
+            assert!(reason.is_retryable(), "{reason}");
+        }
+        error => panic!("{error:?}"),
+    }
+    assert_eq!(recorded(&mut conn).await, [1, 0]);
+    unlock(holder).await;
+    until_empty(&recorder).await;
+}
