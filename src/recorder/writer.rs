@@ -160,3 +160,56 @@ fn is_over(error: &Error) -> bool {
     let Error::Transient { cause, .. } = error else { return false };
     matches!(cause, Cancelled | Deadlock | OutOfResources | SerializationFailure | StatementTimeout)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operations::record::Record;
+    use crate::recorder::row::Receipt;
+    use crate::registry::seed;
+    use crate::tables::{requests::NewRequest, usages::Usage};
+    use crate::values::AllocationSubject;
+
+    fn writer(options: RecorderOptions) -> Writer {
+        let metrics = Arc::new(Metrics::new(Part::Both));
+        Writer {
+            part: Part::Both,
+            queue: Arc::new(Queue::new(&options, Arc::clone(&metrics))),
+            next: None,
+            connect: ConnectOptions::parse("postgres://db.example/app").unwrap(),
+            conn: None,
+            options,
+            metrics,
+            is_done: false,
+        }
+    }
+
+    fn row(writer: &Writer, age: Duration) -> (Row, Receipt) {
+        let request = NewRequest::new(seed::version(7), AllocationSubject::User);
+        let record = Record::new(Usage::new("user-1"), request);
+        let room = writer.queue.try_room(&record).unwrap();
+        let (mut row, receipt) =
+            Row::new(Box::new(record), Part::Both, room, Arc::clone(&writer.metrics));
+        row.accepted -= age;
+        (row, receipt)
+    }
+
+    #[test]
+    fn only_those_whose_time_is_over_are_given_up() {
+        let second = Duration::from_secs(1);
+        let writer = writer(RecorderOptions::default().retry_for(second));
+        let ages = [2 * second, Duration::ZERO];
+        let [[(old, of_old), (young, of_young)], [(older, of_older), (younger, of_younger)]] =
+            [ages, ages].map(|ages| ages.map(|age| row(&writer, age)));
+        writer.queue.push(older);
+        writer.queue.push(younger);
+        let mut rows = vec![old, young];
+        let error = Error::Database("trouble".to_owned());
+        writer.give_up(&mut rows, &error);
+        assert_eq!((rows.len(), writer.queue.held().0), (1, 2));
+        for receipt in [of_old, of_older] {
+            assert_eq!(receipt.now_or_never().unwrap().unwrap_err().error, error);
+        }
+        assert!([of_young, of_younger].into_iter().all(|receipt| receipt.now_or_never().is_none()));
+    }
+}

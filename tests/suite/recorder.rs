@@ -12,7 +12,7 @@ mod outcomes;
 mod shutdown;
 
 use crate::support::TestDatabase;
-use crate::support::fixtures::{active, counts, eventually, number, raw, request};
+use crate::support::fixtures::{active, bill, counts, eventually, number, raw, request};
 use diesel_async::AsyncPgConnection;
 use futures_util::FutureExt;
 use model_experiments::operations::record::{Outcome, Record};
@@ -111,7 +111,7 @@ async fn unlock(mut holder: AsyncPgConnection) {
 async fn hold(db: &TestDatabase, usage: &Usage) -> AsyncPgConnection {
     let mut holder = db.connect().await;
     raw(&mut holder, "BEGIN").await.unwrap();
-    assert!(crate::support::fixtures::bill(&mut holder, usage).await);
+    assert!(bill(&mut holder, usage).await);
     holder
 }
 

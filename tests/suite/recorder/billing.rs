@@ -1,8 +1,8 @@
 //! Where billing comes first: no attribution ever holds up a usage.
 
 use super::{
-    LONG, all_recorded, burst, database, lock, missing, options, record, recorded, said, start,
-    unlock, until_empty,
+    BACKENDS, LONG, all_recorded, burst, database, lock, missing, options, record, recorded, said,
+    said_already, start, unlock, until_empty,
 };
 use crate::support::TestDatabase;
 use crate::support::fixtures::{active, eventually, raw, request};
@@ -16,6 +16,7 @@ use model_experiments::tables::usages::Usage;
 use model_experiments::values::{ExperimentId, Timestamp, UsageId, VersionId};
 use model_experiments::{Error, RecorderOptions};
 use std::time::Duration;
+use tokio::time::timeout;
 
 fn billing_first() -> RecorderOptions {
     options().billing_first(true)
@@ -76,7 +77,7 @@ async fn usages_are_billed_while_nothing_can_be_attributed() {
     let mut receipts = Vec::new();
     for round in 1..=5 {
         for _ in 0..MAX_ROWS {
-            let taken = tokio::time::timeout(LONG, recorder.record(billed(version))).await;
+            let taken = timeout(LONG, recorder.record(billed(version))).await;
             receipts.push(taken.expect("there is room").unwrap());
         }
         let usages = round * MAX_ROWS as i64;
@@ -159,7 +160,7 @@ async fn what_is_unattributed_at_the_deadline_comes_back() {
     eventually("they are billed", async || recorded(&mut conn).await == [6, 0]).await;
     let mut left = recorder.shutdown(Duration::from_millis(20)).await;
     left.sort_by_key(|not| not.record.usage.id);
-    let mut expected = super::said_already(receipts);
+    let mut expected = said_already(receipts);
     expected.sort_by_key(|said| said.as_ref().unwrap_err().record.usage.id);
     assert_eq!(left.iter().cloned().map(Err).collect::<Vec<_>>(), expected);
     assert_eq!(left.len(), given.len());
@@ -173,11 +174,19 @@ async fn what_is_unattributed_at_the_deadline_comes_back() {
 #[tokio::test]
 async fn an_attribution_whose_time_is_over_comes_back() {
     let (db, mut conn, version) = database().await;
-    let short = Duration::from_millis(200);
-    let recorder = start(&db.url(), billing_first().retry_for(short).write_timeout(short)).await;
+    let recorder = start(&db.url(), billing_first().retry_for(Duration::from_millis(200))).await;
     let holder = lock(&db, "model_experiment_request").await;
     let given = record(version);
-    let not = said(burst(&recorder, [given.clone()]).pop().unwrap()).await.unwrap_err();
+    let mut receipt = burst(&recorder, [given.clone()]).pop().unwrap();
+    let end = format!("SELECT pg_terminate_backend(pid) {BACKENDS} AND wait_event_type = 'Lock'");
+    let mut said = None;
+    eventually("its time is over", async || {
+        raw(&mut conn, &end).await.unwrap();
+        said = (&mut receipt).now_or_never();
+        said.is_some()
+    })
+    .await;
+    let not = said.unwrap().unwrap_err();
     match &not.error {
         Error::NotAttributed { usage, reason } => {
             assert_eq!(*usage, given.usage.id);
@@ -185,7 +194,7 @@ async fn an_attribution_whose_time_is_over_comes_back() {
         }
         error => panic!("{error:?}"),
     }
-    assert_eq!(recorded(&mut conn).await, [1, 0]);
+    assert_eq!((*not.record, recorder.len()), (given, 0));
     unlock(holder).await;
-    until_empty(&recorder).await;
+    assert_eq!(recorded(&mut conn).await, [1, 0]);
 }

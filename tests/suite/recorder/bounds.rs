@@ -1,7 +1,8 @@
 //! How much a recorder holds.
 
 use super::{
-    all_recorded, burst, database, lock, options, record, recorded, start, unlock, until_empty,
+    LONG, all_recorded, both_ways, burst, database, lock, missing, options, record, recorded, said,
+    start, unlock, until_empty,
 };
 use crate::support::fixtures::until_blocked;
 use crate::support::log::Log;
@@ -11,6 +12,8 @@ use model_experiments::operations::record::Record;
 use model_experiments::tables::usages::Usage;
 use model_experiments::values::VersionId;
 use tokio::time::timeout;
+
+type Make = fn(VersionId) -> Record;
 
 /// A record whose texts take about 200,000 bytes.
 fn large(version: VersionId) -> Record {
@@ -22,7 +25,6 @@ fn large(version: VersionId) -> Record {
 
 #[tokio::test]
 async fn a_full_recorder_says_so_until_there_is_room() {
-    type Make = fn(VersionId) -> Record;
     for (make, max_rows, many) in [(record as Make, 6, 6), (large, 1_000, 5)] {
         let (db, mut conn, version) = database().await;
         let options = options().max_batch(2).max_rows(max_rows).max_bytes(1 << 20);
@@ -62,7 +64,7 @@ async fn who_waits_for_room_goes_on_when_there_is_some() {
     assert_eq!(recorder.len(), 2);
     unlock(holder).await;
     for waiting in waiting {
-        receipts.push(timeout(super::LONG, waiting).await.unwrap().unwrap());
+        receipts.push(timeout(LONG, waiting).await.unwrap().unwrap());
     }
     all_recorded(receipts).await;
     assert_eq!(recorded(&mut conn).await, [12, 12]);
@@ -70,7 +72,6 @@ async fn who_waits_for_room_goes_on_when_there_is_some() {
 
 #[tokio::test]
 async fn who_no_longer_waits_for_room_takes_none_and_is_logged() {
-    type Make = fn(VersionId) -> Record;
     for (make, max_rows, many) in [(record as Make, 2, 2), (large, 1_000, 5)] {
         let (log, _guard) = Log::of_thread();
         let (db, mut conn, version) = database().await;
@@ -101,7 +102,7 @@ async fn who_no_longer_waits_for_room_takes_none_and_is_logged() {
 
 #[tokio::test]
 async fn what_nobody_waits_for_is_recorded() {
-    for options in super::both_ways() {
+    for options in both_ways() {
         let (log, _guard) = Log::of_thread();
         let (db, mut conn, version) = database().await;
         let recorder = start(&db.url(), options).await;
@@ -110,7 +111,7 @@ async fn what_nobody_waits_for_is_recorded() {
         assert_eq!(recorded(&mut conn).await, [100, 100]);
         assert_eq!(log.errors(), [""; 0]);
         // Of what fails, somebody should know.
-        let bad = record(super::missing());
+        let bad = record(missing());
         let id = bad.usage.id.to_string();
         drop(burst(&recorder, [bad]));
         until_empty(&recorder).await;
@@ -122,13 +123,13 @@ async fn what_nobody_waits_for_is_recorded() {
 
 #[tokio::test]
 async fn room_is_free_again_after_a_failure() {
-    for options in super::both_ways() {
+    for options in both_ways() {
         let (db, mut conn, version) = database().await;
         let recorder = start(&db.url(), options.max_batch(3).max_rows(3)).await;
         for _ in 0..3 {
-            let given = [super::missing(), version, super::missing()].map(record);
+            let given = [missing(), version, missing()].map(record);
             for receipt in burst(&recorder, given) {
-                let _outcome = super::said(receipt).await;
+                let _outcome = said(receipt).await;
             }
             until_empty(&recorder).await;
         }
@@ -146,7 +147,7 @@ async fn a_text_with_more_capacity_than_there_is_room_is_taken() {
         let usage = Usage { model: Some(model), ..Usage::new("user-1") };
         Record::new(usage, record(version).request)
     };
-    let waiting = timeout(super::LONG / 10, recorder.record(roomy())).await;
+    let waiting = timeout(LONG / 10, recorder.record(roomy())).await;
     let mut receipts = vec![waiting.expect("there is room").unwrap()];
     until_empty(&recorder).await;
     receipts.push(recorder.try_record(roomy()).unwrap());

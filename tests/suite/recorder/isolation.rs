@@ -1,10 +1,10 @@
 //! Records that the database refuses, among others: they alone fail, and finding them costs few statements.
 
 use super::{
-    both_ways, burst, count_statements, database, missing, options, record, recorded, said, start,
-    statements,
+    BACKENDS, all_recorded, both_ways, burst, count_statements, database, missing, options, record,
+    recorded, said, said_already, start, statements, unlock,
 };
-use crate::support::fixtures::number;
+use crate::support::fixtures::{active, number, raw, until_blocked};
 use diesel_async::AsyncPgConnection;
 use model_experiments::Error;
 use model_experiments::Recorder;
@@ -128,4 +128,33 @@ async fn an_attribution_that_is_bad_is_found_by_few_statements_too() {
     let unattributed = "SELECT count(*) AS number FROM microdollar_usage usage WHERE NOT EXISTS
         (SELECT FROM model_experiment_request WHERE usage_id = usage.id)";
     assert_eq!(number(&mut conn, unattributed).await, 1);
+}
+
+#[tokio::test]
+async fn what_is_left_is_tried_again_when_the_connection_is_lost_amid_the_search() {
+    let (db, mut conn, version) = database().await;
+    let rule = "ALTER TABLE microdollar_usage ADD CONSTRAINT host_rule CHECK (cost < 1000)";
+    raw(&mut conn, rule).await.unwrap();
+    let recorder = start(&db.url(), options()).await;
+    // Whoever refers to this version waits.
+    let other = active(&mut conn, "partner/bar").await.control_version.id;
+    let mut holder = db.connect().await;
+    let held = format!(
+        "BEGIN; SELECT FROM model_experiment_variant_version WHERE id = '{other}' FOR UPDATE"
+    );
+    raw(&mut holder, &held).await.unwrap();
+
+    let mut given = [version, version, version, other].map(record);
+    given[2].usage.cost = 1_000;
+    let mut receipts = burst(&recorder, given);
+    until_blocked(&mut conn).await;
+    let [first, second] = [receipts.remove(0), receipts.remove(0)];
+    assert_eq!(said_already([first, second]), vec![Ok(Outcome::Recorded); 2]);
+    assert_eq!(recorded(&mut conn).await, [2, 2]);
+    raw(&mut conn, &format!("SELECT pg_terminate_backend(pid) {BACKENDS}")).await.unwrap();
+    unlock(holder).await;
+    let bad = said(receipts.remove(0)).await.unwrap_err();
+    assert!(matches!(bad.error, Error::UnknownConstraint { .. }), "{bad}");
+    all_recorded(receipts).await;
+    assert_eq!(recorded(&mut conn).await, [3, 3]);
 }

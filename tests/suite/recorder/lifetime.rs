@@ -1,7 +1,8 @@
 //! How a recorder starts, and what it leaves behind.
 
 use super::{
-    BACKENDS, LONG, NEVER, all_recorded, both_ways, burst, database, options, record, start,
+    BACKENDS, LONG, NEVER, all_recorded, both_ways, burst, database, options, record, recorded,
+    start,
 };
 use crate::support::TestDatabase;
 use crate::support::fixtures::{eventually, free_port, number};
@@ -63,7 +64,7 @@ async fn the_widest_and_the_narrowest_options_are_taken() {
         all_recorded(burst(&recorder, [record(version)])).await;
         assert_eq!(recorder.shutdown(LONG).await, []);
     }
-    assert_eq!(super::recorded(&mut conn).await, [2, 2]);
+    assert_eq!(recorded(&mut conn).await, [2, 2]);
 }
 
 #[tokio::test]

@@ -1,15 +1,15 @@
 //! What a receipt says, and when.
 
 use super::{
-    both_ways, burst, database, lock, missing, options, record, recorded, said, start, unlock,
+    all_recorded, both_ways, burst, database, lock, missing, options, record, recorded, said,
+    start, unlock,
 };
-use crate::support::fixtures::{raw, until_blocked};
+use crate::support::fixtures::{raw, until_blocked, until_many_blocked};
 use futures_util::FutureExt;
 use model_experiments::Error;
 use model_experiments::operations::record::{Outcome, Record};
 use model_experiments::tables::requests;
 use model_experiments::tables::usages::{self, Usage};
-use model_experiments::values::VersionId;
 
 #[tokio::test]
 async fn a_record_is_there_when_its_receipt_says_so() {
@@ -39,7 +39,7 @@ async fn no_receipt_is_answered_before_its_record_is_committed() {
         assert!(receipts.iter_mut().all(|receipt| receipt.now_or_never().is_none()));
         assert_eq!(recorder.len(), 2);
         unlock(holder).await;
-        super::all_recorded(receipts).await;
+        all_recorded(receipts).await;
         assert_eq!(recorded(&mut conn).await, [2, 2]);
     }
 }
@@ -69,7 +69,7 @@ async fn what_is_given_to_two_at_once_is_recorded_by_one() {
     let holder = lock(&db, "microdollar_usage").await;
     let record = record(version);
     let receipts = recorders.each_ref().map(|it| it.try_record(record.clone()).unwrap());
-    crate::support::fixtures::until_many_blocked(&mut conn, 2).await;
+    until_many_blocked(&mut conn, 2).await;
     unlock(holder).await;
     let mut outcomes = Vec::new();
     for receipt in receipts {
@@ -82,8 +82,8 @@ async fn what_is_given_to_two_at_once_is_recorded_by_one() {
 
 #[tokio::test]
 async fn other_content_under_the_same_id_is_named_by_column() {
-    for options in both_ways() {
-        let is_billing_first = format!("{options:?}").contains("billing_first: true");
+    for is_billing_first in [false, true] {
+        let options = options().billing_first(is_billing_first);
         let (db, mut conn, version) = database().await;
         let recorder = start(&db.url(), options).await;
         let record = record(version);
@@ -129,23 +129,15 @@ async fn other_content_under_the_same_id_is_named_by_column() {
 async fn a_version_that_is_not_there_is_named() {
     let (db, mut conn, version) = database().await;
     let recorder = start(&db.url(), options()).await;
-    let unknown: [VersionId; 2] = [missing(), missing()];
-    let given = [record(unknown[0]), record(version), record(unknown[1])];
-    let mut receipts = burst(&recorder, given.clone()).into_iter();
-    for (record, receipt) in given.into_iter().zip(receipts.by_ref()) {
-        let wanted = record.request.clone();
-        match said(receipt).await {
-            Ok(outcome) => {
-                assert_eq!(outcome, Outcome::Recorded);
-                assert_eq!(wanted, crate::support::fixtures::request(version));
-            }
-            Err(not) => {
-                assert_eq!(*not.record, record);
-                let version =
-                    unknown.into_iter().find(|id| not.error == Error::VersionNotFound(*id));
-                assert_eq!(wanted, crate::support::fixtures::request(version.unwrap()));
-            }
-        }
+    let unknown = [missing(), missing()];
+    let given = [unknown[0], version, unknown[1]].map(record);
+    let [first, known, second] = <[_; 3]>::try_from(burst(&recorder, given.clone())).unwrap();
+    all_recorded([known]).await;
+    for (receipt, record, version) in
+        [(first, &given[0], unknown[0]), (second, &given[2], unknown[1])]
+    {
+        let not = said(receipt).await.unwrap_err();
+        assert_eq!((&*not.record, not.error), (record, Error::VersionNotFound(version)));
     }
     assert_eq!(recorded(&mut conn).await, [1, 1]);
 }
@@ -176,7 +168,7 @@ async fn bad_values_are_refused_at_once() {
             }
         }
         assert_eq!(recorder.len(), 0);
-        super::all_recorded(burst(&recorder, [record(version)])).await;
+        all_recorded(burst(&recorder, [record(version)])).await;
         assert_eq!(recorded(&mut conn).await, [1, 1]);
     }
 }
@@ -195,7 +187,7 @@ async fn a_constraint_of_the_hosts_is_named() {
         let not = said(of_dear).await.unwrap_err();
         assert_eq!(*not.record, dear);
         assert_eq!(not.error, Error::UnknownConstraint { name: "host_rule".to_owned() });
-        super::all_recorded([first, last]).await;
+        all_recorded([first, last]).await;
         assert_eq!(recorded(&mut conn).await, [2, 2]);
     }
 }

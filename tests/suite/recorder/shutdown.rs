@@ -4,7 +4,7 @@ use super::{
     LONG, NEVER, all_recorded, both_ways, burst, database, lock, options, record, recorded, said,
     said_already, start, unlock,
 };
-use crate::support::fixtures::{raw, until_blocked, until_many_blocked};
+use crate::support::fixtures::{active, raw, until_blocked, until_many_blocked};
 use crate::support::log::Log;
 use futures_util::FutureExt;
 use model_experiments::operations::record::{Outcome, Record};
@@ -75,7 +75,7 @@ async fn what_was_written_before_the_deadline_does_not_come_back() {
     raw(&mut conn, rule).await.unwrap();
     let recorder = start(&db.url(), options()).await;
     // A version that somebody holds: whoever refers to it waits.
-    let other = crate::support::fixtures::active(&mut conn, "partner/bar").await.control_version.id;
+    let other = active(&mut conn, "partner/bar").await.control_version.id;
     let mut holder = db.connect().await;
     let held = format!(
         "BEGIN; SELECT FROM model_experiment_variant_version WHERE id = '{other}' FOR UPDATE"
