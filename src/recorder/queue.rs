@@ -173,6 +173,7 @@ enum Next {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operations::record::Record;
     use crate::recorder::row::Part;
     use crate::registry::seed;
     use crate::tables::{requests::NewRequest, usages::Usage};
@@ -186,13 +187,13 @@ mod tests {
         for age in [1, 3, 0, 2, 3, 1_u64] {
             let request = NewRequest::new(seed::version(7), AllocationSubject::User);
             let record = Record::new(Usage::new("user-1"), request);
-            let room = queue.try_room(&record).unwrap();
+            let room = queue.try_room(1).unwrap();
             let (mut row, _) =
                 Row::new(Box::new(record), Part::Request, room, Arc::clone(&metrics));
             row.accepted = now - Duration::from_secs(age);
             queue.push(row);
         }
-        let ages = |rows: Vec<Row>| {
+        let ages = |rows: VecDeque<Row>| {
             rows.iter().map(|row| (now - row.accepted).as_secs()).collect::<Vec<_>>()
         };
         assert_eq!(ages(queue.take_older(now - Duration::from_secs(2))), [3, 2, 3]);

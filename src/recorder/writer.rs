@@ -131,7 +131,11 @@ impl Writer {
         let Some(oldest) = Instant::now().checked_sub(self.options.retry_for) else { return };
         let waiting = self.queue.take_older(oldest);
         let rows = rows.extract_if(.., |row| row.accepted <= oldest);
-        for mut row in rows.chain(waiting) {
+        let mut old: Vec<Row> = rows.chain(waiting).collect();
+        if !old.is_empty() {
+            tracing::error!(rows = old.len(), %error, "recording is given up");
+        }
+        for row in &mut old {
             row.failed(error.clone());
         }
     }
@@ -187,7 +191,7 @@ mod tests {
     fn row(writer: &Writer, age: Duration) -> (Row, Receipt) {
         let request = NewRequest::new(seed::version(7), AllocationSubject::User);
         let record = Record::new(Usage::new("user-1"), request);
-        let room = writer.queue.try_room(&record).unwrap();
+        let room = writer.queue.try_room(1).unwrap();
         let (mut row, receipt) =
             Row::new(Box::new(record), Part::Both, room, Arc::clone(&writer.metrics));
         row.accepted -= age;

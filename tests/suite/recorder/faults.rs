@@ -221,7 +221,7 @@ async fn everything_comes_back_when_its_time_is_over() {
                 "{not}"
             );
         }
-        assert!(log.lines().iter().any(|line| line.contains("tried again")));
+        assert!(log.lines().iter().any(|line| line.contains("recording is given up")));
         assert_eq!(recorder.len(), 0);
 
         network.mend();
