@@ -24,17 +24,14 @@ enum Link {
     Silent,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 impl Network {
     /// A network that leads to the database of `url`.
     pub async fn to(url: &str) -> Self {
         let server: Config = url.parse().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut url: Url = url.parse().unwrap();
-        url.set_host(Some("127.0.0.1")).unwrap();
-        url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
+        let (listener, url) = listen(url).await;
         let (link, state) = watch::channel(Link::Up);
         tokio::spawn(async move {
             loop {
@@ -42,7 +39,7 @@ impl Network {
                 tokio::spawn(carry(client, server.clone(), state.clone()));
             }
         });
-        Self { url: url.into(), link }
+        Self { url, link }
     }
 
     /// The URL that leads through this network.
@@ -81,7 +78,17 @@ async fn carry(mut client: TcpStream, server: Config, mut link: watch::Receiver<
     }
 }
 
-async fn connect(server: &Config) -> io::Result<Box<dyn Stream>> {
+/// A port that stands in for the server of `url`, and the URL that leads to it.
+pub async fn listen(url: &str) -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut url: Url = url.parse().unwrap();
+    url.set_host(Some("127.0.0.1")).unwrap();
+    url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
+    (listener, url.into())
+}
+
+/// A connection to the server itself.
+pub async fn connect(server: &Config) -> io::Result<Box<dyn Stream>> {
     let port = server.get_ports().first().copied().unwrap_or(5432);
     Ok(match &server.get_hosts()[0] {
         Host::Tcp(host) => Box::new(TcpStream::connect((host.as_str(), port)).await?),

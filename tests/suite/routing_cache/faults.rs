@@ -191,6 +191,25 @@ async fn a_server_that_crashes_and_starts_again_is_followed_again() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_killed_and_later_started_again_is_followed_again() {
+    let mut server = Server::durable(&Binaries::find(|_| {}).unwrap(), &[]).unwrap();
+    let url = server.url("postgres");
+    migrations::run(&url).await.unwrap();
+    active(&mut connection::connect(&url).await.unwrap(), "partner/foo").await;
+    let cache = RoutingCache::start(&url, announced()).await.unwrap();
+    let served = served(&cache, "partner/foo");
+
+    server.kill().unwrap();
+    let error = connection::connect(&url).await.map(drop).unwrap_err();
+    assert!(error.is_retryable(), "{error:?}");
+    assert!(matches!(pick(&cache, "partner/foo"), Route::Serve(_)));
+    server.restart().unwrap();
+    let conn = &mut connection::connect(&url).await.unwrap();
+    publish_now(conn, served.variant, "after the crash").await;
+    until_served(&cache, "partner/foo", "after the crash").await;
+}
+
+#[tokio::test]
 async fn an_outage_does_not_hide_what_could_not_be_loaded() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;

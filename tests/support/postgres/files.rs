@@ -5,9 +5,16 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// A new directory that only we may enter.
-pub fn temporary_directory() -> io::Result<PathBuf> {
-    let base = if has_roomy_shared_memory() { "/dev/shm".into() } else { std::env::temp_dir() };
+/// Where temporary files outlive a restart, so that it isn't in memory.
+pub const DISK: &str = "/var/tmp";
+
+/// Where temporary files are written fastest.
+pub fn fastest() -> PathBuf {
+    if has_roomy_shared_memory() { "/dev/shm".into() } else { std::env::temp_dir() }
+}
+
+/// A new directory in `base` that only we may enter.
+pub fn temporary_directory(base: &Path) -> io::Result<PathBuf> {
     for attempt in 0..100 {
         let directory = base.join(format!("model-experiments-{}-{attempt}", std::process::id()));
         match fs::DirBuilder::new().mode(0o700).create(&directory) {

@@ -7,7 +7,7 @@ mod binaries;
 mod files;
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Stdio};
@@ -19,12 +19,31 @@ pub use files::cache;
 
 /// The shell keeps the server on a leash, our end of its standard input: when this process ends, however it
 /// ends, it reads the end of file, stops the server and removes the directory.
+///
+/// Every process of the server holds the pipe that the log goes through. Once it has no writer, all are gone.
 const WATCHDOG: &str = r#"
     exec 3<&0
     bin=$1 dir=$2; shift 2
-    "$bin/postgres" -D "$dir/data" -k "$dir" "$@" </dev/null >"$dir/log" 2>&1 3<&- &
-    server=$!
-    cat <&3 >/dev/null
+    mkfifo "$dir/pipe"
+    start() {
+        cat <"$dir/pipe" >>"$dir/log" 3<&- &
+        log=$!
+        "$bin/postgres" -D "$dir/data" -k "$dir" "$@" </dev/null >"$dir/pipe" 2>&1 3<&- &
+        server=$!
+    }
+    start "$@"
+    while read -r order <&3; do
+        case $order in
+        kill)
+            kill -STOP $server
+            kill -KILL $(pgrep -P $server) $server
+            wait $server $log
+            server=
+            rm "$dir/data/postmaster.pid" ;;
+        start)
+            start "$@" ;;
+        esac
+    done
     kill -QUIT $server 2>/dev/null
     wait $server
     cd / && rm -rf "$dir"
@@ -41,6 +60,9 @@ const SETTINGS: [&str; 8] = [
     "max_connections=200",
     "shared_buffers=128MB",
 ];
+
+/// What one needs instead that is to have what it acknowledged after a crash.
+const DURABLE: [&str; 3] = ["fsync=on", "synchronous_commit=on", "full_page_writes=on"];
 
 /// A running server.
 pub struct Server {
@@ -64,7 +86,23 @@ impl Server {
         template: Option<&Path>,
         configure: impl FnOnce(&Path) -> io::Result<Vec<String>>,
     ) -> io::Result<Self> {
-        let directory = files::temporary_directory()?;
+        Self::start_below(&files::fastest(), binaries, template, configure)
+    }
+
+    /// Starts a server with a new, empty cluster on a disk, which has after a crash what it acknowledged before.
+    pub fn durable(binaries: &Binaries, settings: &[&str]) -> io::Result<Self> {
+        let settings =
+            DURABLE.iter().chain(settings).map(|setting| (*setting).to_owned()).collect();
+        Self::start_below(files::DISK.as_ref(), binaries, None, |_| Ok(settings))
+    }
+
+    fn start_below(
+        base: &Path,
+        binaries: &Binaries,
+        template: Option<&Path>,
+        configure: impl FnOnce(&Path) -> io::Result<Vec<String>>,
+    ) -> io::Result<Self> {
+        let directory = files::temporary_directory(base)?;
         Self::start_in(binaries, &directory, template, configure).inspect_err(|_| {
             let _ = fs::remove_dir_all(&directory);
         })
@@ -119,6 +157,18 @@ impl Server {
         &self.directory
     }
 
+    /// Kills every process of the server, as a crash of the machine would, and returns when all are gone.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.order("kill")?;
+        self.wait_until("be killed", || !self.pid_file().exists())
+    }
+
+    /// Starts a killed server again, and returns when it has recovered.
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.order("start")?;
+        self.wait_until("start again", || self.is_ready())
+    }
+
     /// Stops the server in good order and copies its cluster to `to`, to start others from.
     pub fn save(self, binaries: &Binaries, to: &Path) -> io::Result<()> {
         let data = self.directory.join("data");
@@ -137,22 +187,44 @@ impl Server {
         files::save(&data, to)
     }
 
-    /// Line 8 of postmaster.pid is what `pg_ctl -w` waits for.
+    fn order(&mut self, order: &str) -> io::Result<()> {
+        let leash = self.leash.as_mut().ok_or_else(|| io::Error::other("the server has ended"))?;
+        writeln!(leash, "{order}")
+    }
+
     fn wait_until_ready(&self) -> io::Result<()> {
-        let pid_file = self.directory.join("data/postmaster.pid");
-        let is_ready = || {
-            fs::read_to_string(&pid_file)
-                .is_ok_and(|pid| pid.lines().nth(7).is_some_and(|line| line.trim() == "ready"))
-        };
+        self.wait_until("start", || self.is_ready() || self.log().contains("FATAL"))?;
+        if self.is_ready() {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("PostgreSQL did not start:\n{}", self.log())))
+        }
+    }
+
+    fn wait_until(&self, what: &str, holds: impl Fn() -> bool) -> io::Result<()> {
         let start = Instant::now();
-        while !is_ready() {
-            let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
-            if log.contains("FATAL") || start.elapsed() > Duration::from_secs(60) {
-                return Err(io::Error::other(format!("PostgreSQL did not start:\n{log}")));
+        while !holds() {
+            if start.elapsed() > Duration::from_secs(60) {
+                let log = self.log();
+                return Err(io::Error::other(format!("PostgreSQL did not {what}:\n{log}")));
             }
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
+    }
+
+    /// Line 8 of postmaster.pid is what `pg_ctl -w` waits for.
+    fn is_ready(&self) -> bool {
+        fs::read_to_string(self.pid_file())
+            .is_ok_and(|pid| pid.lines().nth(7).is_some_and(|line| line.trim() == "ready"))
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.directory.join("data/postmaster.pid")
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
 }
 
