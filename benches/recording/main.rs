@@ -40,7 +40,7 @@ const BATCHES: [(usize, usize); 4] = [(10, 4_000), (100, 8_000), (1_000, 10_000)
 const CALLERS: [(usize, usize, usize); 4] =
     [(1, 1_000, 1_000), (8, 3_000, 1_500), (64, 8_000, 2_500), (256, 10_000, 2_500)];
 
-/// How many connections the pool has that stands beside the recorder.
+/// How many connections the pool has that stands beside the recorder, unless there are fewer callers.
 const POOL: usize = 8;
 
 /// What recording costs, beside tokio-postgres by hand.
@@ -111,16 +111,17 @@ async fn one_connection(database: &Database, setting: &str, rounds: usize) {
 
 /// The recorder beside a pool, for callers that each wait for their row.
 async fn many_callers(database: &Database, setting: &str, rounds: usize) {
-    let raw = raw::pool(&database.url(), POOL).await;
     let recorder = Recorder::start(&database.url(), RecorderOptions::default()).await.unwrap();
     let mut sides = Vec::new();
     for (callers, rows, pooled) in CALLERS {
+        // The connections that a caller doesn't need would only be cold when it gets to them.
+        let raw = raw::pool(&database.url(), POOL.min(callers)).await;
         let [transactions, statements, ours] =
             ["pooled transactions", "pooled statements", "recorder"]
                 .map(|name| format!("{name}, {callers}"));
         sides.extend([
             Side::new(transactions, Way::RawTransaction(raw.clone()), callers, 1, pooled),
-            Side::new(statements, Way::RawStatement(raw.clone()), callers, 1, pooled),
+            Side::new(statements, Way::RawStatement(raw), callers, 1, pooled),
             Side::new(ours, Way::Recorder(recorder.clone()), callers, 1, rows),
         ]);
     }

@@ -24,16 +24,28 @@ pub enum What {
 }
 
 /// How the rounds are spread.
-struct Spread {
+pub struct Spread {
     median: f64,
     least: f64,
     most: f64,
 }
 
 impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Self {
-        let mut values = Data::new(values.collect::<Vec<_>>());
-        Self { median: values.median(), least: values.percentile(0), most: values.percentile(100) }
+    /// Of what the rounds of `side` have seen.
+    pub fn of(side: &Side, what: fn(&Run) -> f64) -> Self {
+        Self::over(side.runs.iter().map(what))
+    }
+
+    /// Of how many times that of `theirs` it is in each round of `ours`.
+    pub fn of_ratio(ours: &Side, theirs: &Side, what: fn(&Run) -> f64) -> Self {
+        Self::over(
+            ours.runs.iter().zip(&theirs.runs).map(|(ours, theirs)| what(ours) / what(theirs)),
+        )
+    }
+
+    fn over(rounds: impl Iterator<Item = f64>) -> Self {
+        let mut rounds = Data::new(rounds.collect::<Vec<_>>());
+        Self { median: rounds.median(), least: rounds.percentile(0), most: rounds.percentile(100) }
     }
 }
 
@@ -50,13 +62,12 @@ pub fn sides(setting: &str, sides: &[Side]) -> Table {
     let setting = format!("synchronous_commit {setting}");
     let mut table = table([&setting, "callers", "pairs/s", "waits, p50 in ms", "waits, p99 in ms"]);
     for side in sides {
-        let spread = |of: fn(&Run) -> f64| Spread::of(side.runs.iter().map(of));
         table.add_row([
             side.name.clone(),
             side.callers.to_string(),
-            format!("{:.0}", spread(|run| run.throughput)),
-            format!("{:.2}", spread(|run| run.p50)),
-            format!("{:.2}", spread(|run| run.p99)),
+            format!("{:.0}", Spread::of(side, |run| run.throughput)),
+            format!("{:.2}", Spread::of(side, |run| run.p50)),
+            format!("{:.2}", Spread::of(side, |run| run.p99)),
         ]);
     }
     table
@@ -69,19 +80,14 @@ pub fn targets(setting: &str, sides: &[Side], targets: &[Target]) -> Table {
     for Target { ours, theirs, what } in targets {
         let [ours, theirs] = [ours, theirs]
             .map(|name| sides.iter().find(|side| side.name == *name).expect("a side of this name"));
-        let ratios = |of: fn(&Run) -> f64| {
-            Spread::of(
-                ours.runs.iter().zip(&theirs.runs).map(|(ours, theirs)| of(ours) / of(theirs)),
-            )
-        };
         let (of, target, seen, is_met) = match *what {
             What::Throughput(least) => {
-                let seen = ratios(|run| run.throughput);
+                let seen = Spread::of_ratio(ours, theirs, |run| run.throughput);
                 let is_met = seen.median >= least;
                 ("pairs/s", format!("at least {least:.2}"), seen, is_met)
             }
             What::Wait(most) => {
-                let seen = ratios(|run| run.p50);
+                let seen = Spread::of_ratio(ours, theirs, |run| run.p50);
                 let is_met = seen.median <= most;
                 ("p50", format!("at most {most:.2}"), seen, is_met)
             }
