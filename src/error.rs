@@ -256,7 +256,11 @@ impl Error {
     /// while a change was under way may have committed it: repeating a recorded usage or a lifecycle
     /// transition is harmless; of an insertion or a publication look first whether it is there.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Transient { .. })
+        match self {
+            Self::Transient { .. } | Self::RecorderFull => true,
+            Self::NotAttributed { reason, .. } => reason.is_retryable(),
+            _ => false,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Recording in batches, behind a bounded queue.
 
+mod capacity;
 mod inlet;
 mod isolation;
 mod metrics;
@@ -18,14 +19,19 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use self::capacity::Capacity;
 use self::inlet::Inlet;
 use self::metrics::Metrics;
-use self::queue::Queue;
+use self::queue::{Feed, Queue};
 use self::row::{Part, Row};
 use self::writer::Writer;
 use crate::connection::ConnectOptions;
 use crate::error::{Error, Result};
 use crate::operations::record::Record;
+
+/// How long a statement waits for somebody else's lock before it is found out whose rows are concerned: longer than it
+/// takes PostgreSQL to find a deadlock.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Records usages with their requests in batches: whatever comes while one statement is under way is written by the next,
 /// and each caller hears of its own record when that is committed.
@@ -35,7 +41,8 @@ use crate::operations::record::Record;
 /// the statement is tried again, with growing pauses, until [`retry_for`](RecorderOptions::retry_for) is over for the record.
 /// Where a connection was lost while a statement was under way, so that nobody knows whether it was committed, trying again
 /// finds out: ids are made once. A record that the database refuses is found by halving its batch; its caller hears
-/// of it, and the others are recorded.
+/// of it, and the others are recorded. One that is in somebody's way, as when another session holds its id, is tried again by
+/// itself, over a connection of its own. So is everything as long as the database refuses all, as when it lacks a table.
 ///
 /// What is held is bounded, in records and in bytes: when the database can't keep up or can't be reached, [`record`](Self::record)
 /// waits for room and [`try_record`](Self::try_record) says [`Error::RecorderFull`]. It is held in memory alone: what has no
@@ -70,9 +77,10 @@ use crate::operations::record::Record;
 /// # Billing first
 ///
 /// With [`billing_first`](RecorderOptions::billing_first), usages are written by themselves, and each request after its
-/// usage was committed, by other connections and behind a bound of its own. What goes wrong with a request is
-/// [`Error::NotAttributed`] then: its usage is recorded. The request can be attributed later, by
-/// [`attribute`](crate::operations::record::attribute).
+/// usage was committed, by other connections. What goes wrong with a request is [`Error::NotAttributed`] then: its usage is
+/// recorded. Requests that don't get on for a second while more than half of the room is taken make way for usages, and
+/// come back with [`Error::RecorderFull`] as the reason. What wasn't attributed is listed by the
+/// [loss ledger](crate::operations::loss_ledger), and can be attributed later.
 ///
 /// # Durability
 ///
@@ -83,14 +91,15 @@ use crate::operations::record::Record;
 ///
 /// Through the `metrics` facade, to the recorder of metrics that is installed when it starts, where `…` stands for
 /// `model_experiments_recorder`: the counters `…_records_total` with the label `outcome` (`recorded`, `already_recorded`,
-/// `not_attributed`, `failed`), `…_refused_total` of records for which there was no room at once, and `…_retries_total`;
-/// the gauges `…_rows` and `…_bytes` of what is held; and the histograms `…_batch_rows` and `…_batch_seconds`. All but the
-/// first two have the label `part`: `both`, or `usage` and `request` where billing comes first.
+/// `not_attributed`, `failed`), `…_refused_total` of records for which [`try_record`](Self::try_record) had no room, and
+/// `…_retries_total`; the gauges `…_rows` and `…_bytes` of what is held; and the histograms `…_batch_rows` and
+/// `…_batch_seconds`. Retries and batches have the label `part`: `both`, or `usage` and `request` where billing comes first.
 #[derive(Clone)]
 pub struct Recorder(Arc<Inner>);
 
 struct Inner {
-    inlet: Arc<Inlet>,
+    inlet: Inlet,
+    capacity: Arc<Capacity>,
     queues: Vec<Arc<Queue>>,
     writers: Mutex<JoinSet<Vec<Row>>>,
     stop: watch::Sender<bool>,
@@ -114,36 +123,49 @@ impl Recorder {
         if let Some(name) = &options.application_name {
             connect = connect.application_name(name)?;
         }
-        let connect = connect.primary().statement_timeout(options.write_timeout);
+        let lock_timeout = options.write_timeout.min(LOCK_TIMEOUT);
+        let connect = connect
+            .primary()
+            .statement_timeout(options.write_timeout)
+            .setting("lock_timeout", &lock_timeout.as_millis().max(1).to_string());
         let mut conn = Some(connect.connect_within(options.write_timeout).await?);
 
-        let parts: &[Part] =
-            if options.billing_first { &[Part::Usage, Part::Request] } else { &[Part::Both] };
-        let (mut queues, mut writers) = (Vec::new(), JoinSet::new());
+        let capacity = Arc::new(Capacity::new(&options));
+        let (mut queues, mut tasks) = (Vec::new(), JoinSet::new());
         let (stop, told) = watch::channel(false);
-        let mut next = None;
-        // The last first, so that each knows where its rows go on to.
-        for part in parts.iter().rev() {
-            let metrics = Arc::new(Metrics::new(*part));
-            let queue = Arc::new(Queue::new(&options, Arc::clone(&metrics)));
-            for _ in 0..options.writers {
-                let writer = Writer {
-                    part: *part,
-                    queue: Arc::clone(&queue),
-                    next: next.clone(),
-                    connect: connect.clone(),
-                    conn: conn.take(),
-                    options: options.clone(),
-                    metrics: Arc::clone(&metrics),
-                    is_done: false,
-                };
-                writers.spawn(writer.run(told.clone()));
-            }
-            next = Some(Arc::new(Inlet::new(Arc::clone(&queue), *part, metrics)));
-            queues.push(queue);
-        }
-        let Some(inlet) = next else { unreachable!("there is a part to write") };
-        Ok(Self(Arc::new(Inner { inlet, queues, writers: Mutex::new(writers), stop })))
+        let mut lane = |part, next: Option<Arc<Feed>>| {
+            let metrics = Arc::new(Metrics::new(part));
+            let mut feed = |writers, aside: Option<Arc<Feed>>| {
+                let queue = Arc::new(Queue::new(&options));
+                for _ in 0..writers {
+                    let writer = Writer {
+                        part,
+                        queue: Arc::clone(&queue),
+                        next: next.clone(),
+                        aside: aside.clone(),
+                        capacity: Arc::clone(&capacity),
+                        connect: connect.clone(),
+                        conn: aside.as_ref().and_then(|_| conn.take()),
+                        options: options.clone(),
+                        metrics: Arc::clone(&metrics),
+                        is_done: false,
+                    };
+                    tasks.spawn(writer.run(told.clone()));
+                }
+                queues.push(Arc::clone(&queue));
+                Arc::new(Feed::new(queue))
+            };
+            let aside = feed(1, None);
+            (feed(options.writers, Some(aside)), metrics)
+        };
+        let (part, (feed, metrics)) = if options.billing_first {
+            let (requests, _) = lane(Part::Request, None);
+            (Part::Usage, lane(Part::Usage, Some(requests)))
+        } else {
+            (Part::Both, lane(Part::Both, None))
+        };
+        let inlet = Inlet::new(Arc::clone(&capacity), feed, part, metrics);
+        Ok(Self(Arc::new(Inner { inlet, capacity, queues, writers: Mutex::new(tasks), stop })))
     }
 
     /// Takes a record, as soon as there is room for it. The receipt resolves when it is committed, and may be dropped.
@@ -163,8 +185,8 @@ impl Recorder {
     /// - [`Error::RecordedDifferently`] when the usage id was recorded with other content;
     /// - [`Error::VersionNotFound`] when there is no such version, and what else the database refuses of this record;
     /// - [`Error::NotAttributed`] when only the usage could be recorded, where billing comes first;
-    /// - [`Error::Transient`] when the record's time was over, and [`Error::RecorderClosed`] when that of the shutdown was: it
-    ///   may have been recorded.
+    /// - [`Error::Transient`], or why else the last attempt failed, when the record's time was over, and
+    ///   [`Error::RecorderClosed`] when that of the shutdown was.
     pub async fn record(&self, record: Record) -> Result<Receipt, NotRecorded> {
         self.0.inlet.take(record).await
     }
@@ -180,7 +202,7 @@ impl Recorder {
 
     /// How many records are waiting or being written.
     pub fn len(&self) -> usize {
-        self.0.queues.iter().map(|queue| queue.held().0).sum()
+        self.0.capacity.held()[0]
     }
 
     /// Whether no record is waiting or being written.
@@ -189,7 +211,7 @@ impl Recorder {
     }
 
     /// Takes no more records, for all clones, and waits until those that it has are written, but not longer than `within`.
-    /// Returns those that aren't, or aren't known to be; their receipts say the same.
+    /// Returns those that are left then; their receipts say the same. Of those that fail before, only their receipts say so.
     ///
     /// A second call returns none. Of several at a time, the shortest `within` holds, and one of them returns what isn't
     /// written. A call that is cancelled may be repeated.
@@ -204,7 +226,7 @@ impl Recorder {
         left.extend(inner.queues.iter().flat_map(|queue| queue.take_all()));
         let not = left.iter_mut().map(|row| row.failed(Error::RecorderClosed)).collect();
         drop(left);
-        inner.queues.iter().for_each(|queue| queue.observe());
+        inner.capacity.observe();
         not
     }
 }
@@ -223,9 +245,8 @@ impl Drop for Inner {
     fn drop(&mut self) {
         let writers = self.writers.get_mut();
         if !writers.is_empty() {
-            let records: usize = self.queues.iter().map(|queue| queue.held().0).sum();
             tracing::error!(
-                records,
+                records = self.capacity.held()[0],
                 "a recorder was dropped without shutdown: what it holds is lost when its runtime ends"
             );
             writers.detach_all();

@@ -1,41 +1,49 @@
-//! The way into a queue.
+//! Taking records, when and if there is room.
 
 use std::sync::Arc;
 
+use super::capacity::{Capacity, Room};
 use super::metrics::Metrics;
-use super::queue::Queue;
-use super::row::{NotRecorded, Part, Receipt, Room, Row, size};
+use super::queue::Feed;
+use super::row::{NotRecorded, Part, Receipt, Row, size};
 use crate::error::{Error, Result};
 use crate::operations::record::Record;
-use crate::values::UsageId;
+use crate::values::{InvalidValue, UsageId};
 
-/// Puts rows into a queue, which is closed when this is dropped.
+/// Where records come in.
 pub(super) struct Inlet {
-    queue: Arc<Queue>,
-    /// What is to be written of the rows.
+    capacity: Arc<Capacity>,
+    feed: Arc<Feed>,
+    /// What is to be written of them first.
     part: Part,
     metrics: Arc<Metrics>,
 }
 
 /// Says of a record whose caller doesn't wait for room any more that it is lost.
-struct Waiting(Option<UsageId>);
+struct Abandoned(Option<UsageId>);
 
 impl Inlet {
-    pub(super) fn new(queue: Arc<Queue>, part: Part, metrics: Arc<Metrics>) -> Self {
-        Self { queue, part, metrics }
+    pub(super) fn new(
+        capacity: Arc<Capacity>,
+        feed: Arc<Feed>,
+        part: Part,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { capacity, feed, part, metrics }
     }
 
     /// Takes no more.
     pub(super) fn close(&self) {
-        self.queue.close();
+        self.capacity.close();
+        self.feed.close();
     }
 
     /// Takes a record when there is room.
     pub(super) async fn take(&self, mut record: Record) -> Result<Receipt, NotRecorded> {
-        let room = match record.check() {
+        let room = match self.check(&record) {
             Ok(()) => {
-                let mut waiting = Waiting(Some(record.usage.id));
-                let room = self.queue.room(size(&mut record)).await;
+                let mut waiting = Abandoned(Some(record.usage.id));
+                let room = self.capacity.room(size(&mut record)).await;
                 waiting.0 = None;
                 room
             }
@@ -46,14 +54,22 @@ impl Inlet {
 
     /// Takes a record if there is room.
     pub(super) fn try_take(&self, mut record: Record) -> Result<Receipt, NotRecorded> {
-        let room = match record.check() {
-            Ok(()) => self.queue.try_room(size(&mut record)),
+        let room = match self.check(&record) {
+            Ok(()) => self.capacity.try_room(size(&mut record)),
             Err(invalid) => Err(invalid.into()),
         };
         if room.as_ref().is_err_and(|error| *error == Error::RecorderFull) {
             self.metrics.refused.increment(1);
         }
         self.push(record, room)
+    }
+
+    /// Refuses what can't be written first.
+    fn check(&self, record: &Record) -> Result<(), InvalidValue> {
+        match self.part {
+            Part::Usage => record.usage.check(),
+            Part::Both | Part::Request => record.check(),
+        }
     }
 
     fn push(&self, record: Record, room: Result<Room>) -> Result<Receipt, NotRecorded> {
@@ -64,29 +80,12 @@ impl Inlet {
         };
         let (row, receipt) = Row::new(record, self.part, room, Arc::clone(&self.metrics));
         // A row that a closed queue doesn't take tells its receipt.
-        self.queue.push(row);
+        self.feed.push(row);
         Ok(receipt)
     }
-
-    /// Takes a row of which another part is written already, if there is room; else it has failed.
-    pub(super) fn pass_on(&self, mut row: Row) {
-        match self.queue.try_room(size(&mut row.record)) {
-            Ok(room) => {
-                row.moved(room);
-                self.queue.push(row);
-            }
-            Err(error) => drop(row.failed(error)),
-        }
-    }
 }
 
-impl Drop for Inlet {
-    fn drop(&mut self) {
-        self.close();
-    }
-}
-
-impl Drop for Waiting {
+impl Drop for Abandoned {
     fn drop(&mut self) {
         if let Some(usage) = self.0 {
             tracing::error!(%usage, "a record is lost: its caller stopped waiting for room");

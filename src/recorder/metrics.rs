@@ -14,6 +14,13 @@ const BYTES: &str = "model_experiments_recorder_bytes";
 const BATCH: &str = "model_experiments_recorder_batch_rows";
 const SECONDS: &str = "model_experiments_recorder_batch_seconds";
 
+/// How many records are held, and how many bytes they take.
+pub(super) fn held() -> [Gauge; 2] {
+    metrics::describe_gauge!(ROWS, "Records that are waiting or being written");
+    metrics::describe_gauge!(BYTES, Unit::Bytes, "The memory that they take");
+    [gauge!(ROWS), gauge!(BYTES)]
+}
+
 /// Handles that are looked up once.
 pub(super) struct Metrics {
     recorded: Counter,
@@ -23,8 +30,6 @@ pub(super) struct Metrics {
     /// Records for which there was no room.
     pub(super) refused: Counter,
     pub(super) retries: Counter,
-    pub(super) rows: Gauge,
-    pub(super) bytes: Gauge,
     pub(super) batch_rows: Histogram,
     pub(super) batch_seconds: Histogram,
 }
@@ -32,10 +37,11 @@ pub(super) struct Metrics {
 impl Metrics {
     pub(super) fn new(part: Part) -> Self {
         metrics::describe_counter!(RECORDS, "Records by how recording them ended");
-        metrics::describe_counter!(REFUSED, "Records that weren't taken, as the recorder was full");
+        metrics::describe_counter!(
+            REFUSED,
+            "Records that were to be taken at once, and for which there was no room"
+        );
         metrics::describe_counter!(RETRIES, "Batches that were tried again");
-        metrics::describe_gauge!(ROWS, "Records that are waiting or being written");
-        metrics::describe_gauge!(BYTES, Unit::Bytes, "The memory that they take");
         metrics::describe_histogram!(BATCH, "Records in a batch");
         metrics::describe_histogram!(
             SECONDS,
@@ -54,8 +60,6 @@ impl Metrics {
             failed: counter!(RECORDS, "outcome" => "failed"),
             refused: counter!(REFUSED),
             retries: counter!(RETRIES, "part" => part),
-            rows: gauge!(ROWS, "part" => part),
-            bytes: gauge!(BYTES, "part" => part),
             batch_rows: histogram!(BATCH, "part" => part),
             batch_seconds: histogram!(SECONDS, "part" => part),
         }

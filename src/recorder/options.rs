@@ -46,7 +46,8 @@ impl Default for RecorderOptions {
 }
 
 impl RecorderOptions {
-    /// How many statements are under way at a time, each on a connection of its own; 1 unless set, 64 at most.
+    /// How many statements are under way at a time, each on a connection of its own; 1 unless set, 64 at most. Another
+    /// connection is made for records that are in somebody's way, when there are any.
     pub fn writers(mut self, writers: usize) -> Self {
         self.writers = writers;
         self
@@ -85,7 +86,8 @@ impl RecorderOptions {
         self
     }
 
-    /// How long the database may take to answer before the connection counts as lost; 10 seconds unless set.
+    /// How long the database may take for a statement; 10 seconds unless set. When it hasn't answered for twice as
+    /// long, the connection counts as lost.
     pub fn write_timeout(mut self, timeout: Duration) -> Self {
         self.write_timeout = timeout;
         self
@@ -117,6 +119,7 @@ impl RecorderOptions {
             (self.max_delay <= MAX_DELAY, "max_delay must be at most a day"),
             (self.max_delay < self.retry_for, "retry_for must be longer than max_delay"),
             (!self.write_timeout.is_zero(), "write_timeout must be longer than nothing"),
+            (self.write_timeout <= MAX_DELAY, "write_timeout must be at most a day"),
         ];
         match rules.into_iter().find(|(holds, _)| !holds) {
             Some((_, rule)) => Err(Error::Configuration(rule.to_owned())),

@@ -1,32 +1,27 @@
-//! What waits to be written, with a bound.
+//! What waits to be written.
 
 use std::collections::VecDeque;
 use std::mem::take;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore, TryAcquireError};
+use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
 use super::RecorderOptions;
-use super::metrics::Metrics;
-use super::row::{Room, Row};
-use crate::error::{Error, Result};
+use super::row::Row;
 
-/// Rows in the order in which they came. There is room for so many of them, and for so many bytes, until they are
-/// dropped: those that are being written count.
+/// Rows in the order in which they came.
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     arrived: Notify,
-    rows: Arc<Semaphore>,
-    bytes: Arc<Semaphore>,
-    max_rows: usize,
-    max_bytes: usize,
     max_batch: usize,
     max_delay: Duration,
-    metrics: Arc<Metrics>,
 }
+
+/// The way into a queue, which is closed when this is dropped.
+pub(super) struct Feed(Arc<Queue>);
 
 #[derive(Default)]
 struct Waiting {
@@ -35,42 +30,13 @@ struct Waiting {
 }
 
 impl Queue {
-    pub(super) fn new(options: &RecorderOptions, metrics: Arc<Metrics>) -> Self {
-        // More than that is no bound.
-        let [max_rows, max_bytes] =
-            [options.max_rows, options.max_bytes].map(|max| max.min(Semaphore::MAX_PERMITS));
+    pub(super) fn new(options: &RecorderOptions) -> Self {
         Self {
             waiting: Mutex::default(),
             arrived: Notify::new(),
-            rows: Arc::new(Semaphore::new(max_rows)),
-            bytes: Arc::new(Semaphore::new(max_bytes)),
-            max_rows,
-            max_bytes,
             max_batch: options.max_batch,
             max_delay: options.max_delay,
-            metrics,
         }
-    }
-
-    /// Room for a record of `size` bytes, when there is some.
-    pub(super) async fn room(&self, size: u32) -> Result<Room> {
-        let rows = Arc::clone(&self.rows).acquire_owned().await;
-        let bytes = Arc::clone(&self.bytes).acquire_many_owned(size).await;
-        match (rows, bytes) {
-            (Ok(rows), Ok(bytes)) => Ok(Room { rows, bytes }),
-            _ => Err(Error::RecorderClosed),
-        }
-    }
-
-    /// Room for a record of `size` bytes, if there is some.
-    pub(super) fn try_room(&self, size: u32) -> Result<Room> {
-        let refused = |error| match error {
-            TryAcquireError::NoPermits => Error::RecorderFull,
-            TryAcquireError::Closed => Error::RecorderClosed,
-        };
-        let rows = Arc::clone(&self.rows).try_acquire_owned().map_err(refused)?;
-        let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(size);
-        Ok(Room { rows, bytes: bytes.map_err(refused)? })
     }
 
     /// Puts a row in. When the queue is closed the row is dropped, which its caller is told.
@@ -136,29 +102,36 @@ impl Queue {
         take(&mut self.waiting().rows)
     }
 
-    /// Takes no more rows, and wakes whoever waits for room or for rows.
+    /// Takes no more rows, and wakes whoever waits for some.
     pub(super) fn close(&self) {
         self.waiting().is_closed = true;
-        self.rows.close();
-        self.bytes.close();
         self.arrived.notify_waiters();
-    }
-
-    /// How many rows there are, and how many bytes they take: waiting, or being written.
-    pub(super) fn held(&self) -> (usize, usize) {
-        let rows = self.max_rows - self.rows.available_permits();
-        (rows, self.max_bytes - self.bytes.available_permits())
-    }
-
-    /// Says to the metrics what is held.
-    pub(super) fn observe(&self) {
-        let (rows, bytes) = self.held();
-        self.metrics.rows.set(rows as f64);
-        self.metrics.bytes.set(bytes as f64);
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Feed {
+    pub(super) fn new(queue: Arc<Queue>) -> Self {
+        Self(queue)
+    }
+
+    /// Puts a row in.
+    pub(super) fn push(&self, row: Row) {
+        self.0.push(row);
+    }
+
+    /// Closes the queue.
+    pub(super) fn close(&self) {
+        self.0.close();
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -174,6 +147,8 @@ enum Next {
 mod tests {
     use super::*;
     use crate::operations::record::Record;
+    use crate::recorder::capacity::Capacity;
+    use crate::recorder::metrics::Metrics;
     use crate::recorder::row::Part;
     use crate::registry::seed;
     use crate::tables::{requests::NewRequest, usages::Usage};
@@ -182,12 +157,13 @@ mod tests {
     #[test]
     fn the_older_are_taken_wherever_they_are() {
         let metrics = Arc::new(Metrics::new(Part::Request));
-        let queue = Queue::new(&RecorderOptions::default(), Arc::clone(&metrics));
+        let options = RecorderOptions::default();
+        let (queue, capacity) = (Queue::new(&options), Capacity::new(&options));
         let now = Instant::now();
         for age in [1, 3, 0, 2, 3, 1_u64] {
             let request = NewRequest::new(seed::version(7), AllocationSubject::User);
             let record = Record::new(Usage::new("user-1"), request);
-            let room = queue.try_room(1).unwrap();
+            let room = capacity.try_room(1).unwrap();
             let (mut row, _) =
                 Row::new(Box::new(record), Part::Request, room, Arc::clone(&metrics));
             row.accepted = now - Duration::from_secs(age);

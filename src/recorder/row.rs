@@ -3,9 +3,10 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::capacity::Room;
 use super::metrics::Metrics;
 use crate::error::{Error, Result};
 use crate::operations::record::{Outcome, Record};
@@ -16,13 +17,12 @@ use crate::operations::record::{Outcome, Record};
 #[derive(Debug)]
 pub struct Receipt(oneshot::Receiver<Answer>);
 
-/// A record that wasn't recorded, and why.
+/// A record that isn't known to be recorded, and why.
 ///
-/// After [`Error::Transient`] and [`Error::RecorderClosed`] it isn't known whether it was, unless it comes from
-/// [`try_record`](super::Recorder::try_record) or [`record`](super::Recorder::record) itself. Recording it again later is
-/// harmless in any case.
+/// Only of one that comes from [`record`](super::Recorder::record) or [`try_record`](super::Recorder::try_record) itself is it
+/// certain that nothing was written. Recording it again later is harmless in any case.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("usage {} wasn't recorded: {error}", record.usage.id)]
+#[error("recording usage {} failed: {error}", record.usage.id)]
 pub struct NotRecorded {
     /// The record as it was given.
     pub record: Box<Record>,
@@ -50,15 +50,9 @@ pub(super) struct Row {
     /// What is left to write of it.
     left: Option<Part>,
     reply: Option<oneshot::Sender<Answer>>,
+    #[expect(dead_code, reason = "it is only held")]
     room: Room,
     metrics: Arc<Metrics>,
-}
-
-/// The room that a record takes until it is recorded.
-#[expect(dead_code, reason = "it is only held")]
-pub(super) struct Room {
-    pub(super) rows: OwnedSemaphorePermit,
-    pub(super) bytes: OwnedSemaphorePermit,
 }
 
 /// How much memory `record` takes while it is on its way, in bytes. It gives back what it doesn't use.
@@ -101,37 +95,40 @@ impl Row {
         self.left
     }
 
-    /// It waits elsewhere now.
-    pub(super) fn moved(&mut self, room: Room) {
-        self.room = room;
-    }
-
-    /// What was left of it is committed, or its usage is.
-    pub(super) fn written(&mut self, outcome: Outcome) {
-        match self.left {
-            Some(Part::Usage) => self.left = Some(Part::Request),
-            _ => {
-                self.left = None;
-                self.metrics.ended(Ok(outcome));
-                // Whoever doesn't wait for it needs no answer.
-                let _ = self.answer(Ok(outcome));
-            }
+    /// `part` of it is committed.
+    pub(super) fn written(&mut self, part: Part, outcome: Outcome) {
+        if self.left != Some(part) {
+            return;
         }
+        if part == Part::Usage {
+            self.left = Some(Part::Request);
+            return;
+        }
+        self.left = None;
+        // Whoever doesn't wait for it needs no answer.
+        let _ = self.answer(Ok(outcome));
+        self.metrics.ended(Ok(outcome));
     }
 
     /// What is left of it won't be written.
     pub(super) fn failed(&mut self, error: Error) -> NotRecorded {
+        let not = self.not_recorded(error);
+        let is_heard = self.answer(Err(not.clone())).is_ok();
+        self.metrics.ended(Err(&not.error));
+        if !is_heard {
+            let usage = not.record.usage.id;
+            tracing::error!(%usage, error = %not.error, "a record wasn't recorded, and nobody waits for it");
+        }
+        not
+    }
+
+    fn not_recorded(&mut self, error: Error) -> NotRecorded {
         let usage = self.record.usage.id;
         let error = match self.left.take() {
             Some(Part::Request) => Error::NotAttributed { usage, reason: Box::new(error) },
             _ => error,
         };
-        self.metrics.ended(Err(&error));
-        let not = NotRecorded { record: self.record.clone(), error };
-        if self.answer(Err(not.clone())).is_err() {
-            tracing::error!(%usage, error = %not.error, "a record wasn't recorded, and nobody waits for it");
-        }
-        not
+        NotRecorded { record: self.record.clone(), error }
     }
 
     /// Answers its caller, who may not wait any more.
@@ -143,7 +140,14 @@ impl Row {
 /// Whatever happens to a row, its caller hears of it.
 impl Drop for Row {
     fn drop(&mut self) {
-        if self.left.is_some() {
+        if self.left.is_none() {
+            return;
+        }
+        if std::thread::panicking() {
+            // It is the host's code that panicked, if any, and must not be called again from here.
+            let not = self.not_recorded(Error::RecorderClosed);
+            let _ = self.answer(Err(not));
+        } else {
             self.failed(Error::RecorderClosed);
         }
     }

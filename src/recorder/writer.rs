@@ -11,10 +11,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::RecorderOptions;
-use super::inlet::Inlet;
+use super::capacity::Capacity;
 use super::isolation::Statements;
 use super::metrics::Metrics;
-use super::queue::Queue;
+use super::queue::{Feed, Queue};
 use super::row::{Part, Row};
 use crate::connection::ConnectOptions;
 use crate::error::{Error, Result, Transient};
@@ -22,12 +22,18 @@ use crate::error::{Error, Result, Transient};
 /// How long to wait before the first repetition of a statement, and before a later one; jitter comes on top.
 const RETRY_AFTER: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(2_500)];
 
+/// How long a batch of requests may take when room is scarce, and how long to wait after a panic.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Writes one part of the rows of a queue, over a connection of its own.
 pub(super) struct Writer {
     pub(super) part: Part,
     pub(super) queue: Arc<Queue>,
     /// Where rows go of which another part is left.
-    pub(super) next: Option<Arc<Inlet>>,
+    pub(super) next: Option<Arc<Feed>>,
+    /// Where rows go that others get past; they are tried again here where there is no such place.
+    pub(super) aside: Option<Arc<Feed>>,
+    pub(super) capacity: Arc<Capacity>,
     pub(super) connect: ConnectOptions,
     pub(super) conn: Option<AsyncPgConnection>,
     pub(super) options: RecorderOptions,
@@ -41,11 +47,11 @@ impl Writer {
     /// written.
     pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Vec<Row> {
         let mut rows = Vec::new();
-        let queue = Arc::clone(&self.queue);
         let all = async {
-            while let Some(next) = queue.next().await {
-                rows = next;
-                self.write(&mut rows).await;
+            // A metrics recorder or a tracing subscriber is the host's code, and may panic.
+            while AssertUnwindSafe(self.write_all(&mut rows)).catch_unwind().await.is_err() {
+                self.conn = None;
+                sleep(PATIENCE).await;
             }
         };
         let told = async {
@@ -65,11 +71,28 @@ impl Writer {
         rows
     }
 
+    /// Writes all that comes, beginning with `rows`.
+    async fn write_all(&mut self, rows: &mut Vec<Row>) {
+        let (queue, capacity) = (Arc::clone(&self.queue), Arc::clone(&self.capacity));
+        loop {
+            if rows.is_empty() {
+                let Some(next) = queue.next().await else { return };
+                *rows = next;
+            }
+            let part = self.part;
+            tokio::select! {
+                () = self.write(rows) => {}
+                () = crowded(part, &capacity) => self.make_way(rows),
+            }
+        }
+    }
+
     /// Writes rows, again and again until each is written or has failed.
     async fn write(&mut self, rows: &mut Vec<Row>) {
+        self.pass_on(rows);
         let start = Instant::now();
         self.metrics.batch_rows.record(rows.len() as f64);
-        self.queue.observe();
+        self.capacity.observe();
         let [first, later] = RETRY_AFTER;
         let backoff = ExponentialBuilder::new()
             .with_min_delay(first)
@@ -77,66 +100,82 @@ impl Writer {
             .with_jitter()
             .without_max_times();
         for delay in backoff.build() {
-            // A metrics recorder or a tracing subscriber is the host's code, and may panic.
-            if AssertUnwindSafe(self.attempt(rows)).catch_unwind().await.is_err() {
-                self.conn = None;
-                self.give_up(rows, &Error::Database("writing panicked".to_owned()));
-            }
-            self.queue.observe();
+            self.attempt(rows).await;
+            self.capacity.observe();
             if rows.is_empty() {
                 break;
             }
             sleep(delay.min(self.time_left(rows))).await;
         }
         self.metrics.batch_seconds.record(start.elapsed().as_secs_f64());
-        self.queue.observe();
     }
 
     /// Writes rows once. Those that stay are to be tried again.
     async fn attempt(&mut self, rows: &mut Vec<Row>) {
         let written = self.statements(rows).await;
         self.pass_on(rows);
-        if let Err(error) = written {
-            if !is_over(&error) {
-                self.conn = None;
-            }
-            self.give_up(rows, &error);
-            if !rows.is_empty() {
-                self.metrics.retries.increment(1);
-                tracing::warn!(rows = rows.len(), %error, "recording is tried again");
-            }
+        let (error, is_servers) = match written {
+            Ok(Err(error)) if !rows.is_empty() => (error, false),
+            Ok(_) => return,
+            Err(error) => (error, true),
+        };
+        if !keeps_connection(&error) {
+            self.conn = None;
+        }
+        // Others may get through: those that wait have yet to be tried.
+        self.give_up(rows, &error, is_servers || self.aside.is_none());
+        if rows.is_empty() {
+            return;
+        }
+        self.metrics.retries.increment(1);
+        tracing::warn!(rows = rows.len(), %error, "recording is tried again");
+        if let (false, Some(aside)) = (is_servers, &self.aside) {
+            rows.drain(..).for_each(|row| aside.push(row));
         }
     }
 
-    async fn statements(&mut self, rows: &mut [Row]) -> Result<()> {
+    async fn statements(&mut self, rows: &mut [Row]) -> Result<Result<()>> {
         let timeout = self.options.write_timeout;
         let conn = match &mut self.conn {
             Some(conn) => conn,
             lost => lost.insert(self.connect.connect_within(timeout).await?),
         };
-        Statements { conn, part: self.part, timeout }.write(rows).await
+        Statements::new(conn, self.part, timeout).write(rows).await
     }
 
     /// Lets go of the rows of which this part is written, or which have failed.
     fn pass_on(&self, rows: &mut Vec<Row>) {
         for row in rows.extract_if(.., |row| row.left() != Some(self.part)) {
             if let (Some(next), Some(_)) = (&self.next, row.left()) {
-                next.pass_on(row);
+                next.push(row);
             }
         }
     }
 
-    /// Gives back the rows whose time is over, also those that still wait.
-    fn give_up(&self, rows: &mut Vec<Row>, error: &Error) {
+    /// Gives back the rows whose time is over, and those that still `wait`, if they are to.
+    fn give_up(&self, rows: &mut Vec<Row>, error: &Error, wait: bool) {
         let Some(oldest) = Instant::now().checked_sub(self.options.retry_for) else { return };
-        let waiting = self.queue.take_older(oldest);
-        let rows = rows.extract_if(.., |row| row.accepted <= oldest);
-        let mut old: Vec<Row> = rows.chain(waiting).collect();
+        let mut old: Vec<Row> = rows.extract_if(.., |row| row.accepted <= oldest).collect();
+        if wait {
+            old.extend(self.queue.take_older(oldest));
+        }
         if !old.is_empty() {
             tracing::error!(rows = old.len(), %error, "recording is given up");
         }
         for row in &mut old {
             row.failed(error.clone());
+        }
+    }
+
+    /// Gives back all rows, those that wait too: what doesn't get on leaves its room to what is to be billed.
+    fn make_way(&mut self, rows: &mut Vec<Row>) {
+        // A statement may be under way.
+        self.conn = None;
+        self.pass_on(rows);
+        let mut all: Vec<Row> = rows.drain(..).chain(self.queue.take_all()).collect();
+        tracing::error!(rows = all.len(), "requests aren't attributed: usages need their room");
+        for row in &mut all {
+            row.failed(Error::RecorderFull);
         }
     }
 
@@ -152,14 +191,28 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if !self.is_done {
+            self.capacity.close();
             self.queue.close();
             drop(self.queue.take_all());
         }
     }
 }
 
-/// Whether the server has ended the statement, so that the connection is as good as before.
-fn is_over(error: &Error) -> bool {
+/// Resolves when requests have been under way for a while and room is scarce.
+async fn crowded(part: Part, capacity: &Capacity) {
+    if part != Part::Request {
+        return pending().await;
+    }
+    loop {
+        sleep(PATIENCE).await;
+        if capacity.is_scarce() {
+            return;
+        }
+    }
+}
+
+/// Whether the connection is as good as before. What is prepared on one may be why the server refuses a statement.
+fn keeps_connection(error: &Error) -> bool {
     use Transient::{Cancelled, Deadlock, OutOfResources, SerializationFailure, StatementTimeout};
     let Error::Transient { cause, .. } = error else { return false };
     matches!(cause, Cancelled | Deadlock | OutOfResources | SerializationFailure | StatementTimeout)
@@ -175,15 +228,16 @@ mod tests {
     use crate::values::AllocationSubject;
 
     fn writer(options: RecorderOptions) -> Writer {
-        let metrics = Arc::new(Metrics::new(Part::Both));
         Writer {
             part: Part::Both,
-            queue: Arc::new(Queue::new(&options, Arc::clone(&metrics))),
+            queue: Arc::new(Queue::new(&options)),
             next: None,
+            aside: None,
+            capacity: Arc::new(Capacity::new(&options)),
             connect: ConnectOptions::parse("postgres://db.example/app").unwrap(),
             conn: None,
             options,
-            metrics,
+            metrics: Arc::new(Metrics::new(Part::Both)),
             is_done: false,
         }
     }
@@ -191,7 +245,7 @@ mod tests {
     fn row(writer: &Writer, age: Duration) -> (Row, Receipt) {
         let request = NewRequest::new(seed::version(7), AllocationSubject::User);
         let record = Record::new(Usage::new("user-1"), request);
-        let room = writer.queue.try_room(1).unwrap();
+        let room = writer.capacity.try_room(1).unwrap();
         let (mut row, receipt) =
             Row::new(Box::new(record), Part::Both, room, Arc::clone(&writer.metrics));
         row.accepted -= age;
@@ -209,8 +263,8 @@ mod tests {
         writer.queue.push(younger);
         let mut rows = vec![old, young];
         let error = Error::Database("trouble".to_owned());
-        writer.give_up(&mut rows, &error);
-        assert_eq!((rows.len(), writer.queue.held().0), (1, 2));
+        writer.give_up(&mut rows, &error, true);
+        assert_eq!((rows.len(), writer.capacity.held()), (1, [2, 2]));
         for receipt in [of_old, of_older] {
             assert_eq!(receipt.now_or_never().unwrap().unwrap_err().error, error);
         }

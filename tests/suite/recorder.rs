@@ -3,6 +3,7 @@
 mod batches;
 mod billing;
 mod bounds;
+mod doubt;
 mod faults;
 mod isolation;
 mod lifetime;

@@ -18,6 +18,9 @@ pub(super) struct Row<'r> {
     pub(super) request: Option<&'r NewRequest>,
 }
 
+/// How often a request may come just after it was looked for.
+const MAX_ROUNDS: usize = 10;
+
 /// What is there, by id.
 type Stored = HashMap<UsageId, (Usage, Option<Request>)>;
 
@@ -71,10 +74,10 @@ pub(super) async fn insert(
 ) -> Result<Vec<Result<Outcome>>> {
     let refused = |row: &Row<'_>| row.check().err().map(|invalid| Err(invalid.into()));
     let mut outcomes: Vec<Option<Result<Outcome>>> = rows.iter().map(refused).collect();
-    loop {
-        let mut open: Vec<usize> = (0..rows.len()).filter(|at| outcomes[*at].is_none()).collect();
+    let mut open: Vec<usize> = (0..rows.len()).filter(|at| outcomes[*at].is_none()).collect();
+    for _ in 0..MAX_ROUNDS {
         if open.is_empty() {
-            return Ok(outcomes.into_iter().flatten().collect());
+            break;
         }
         let mut inserted = insert_new(conn, open.iter().map(|at| rows[*at]).collect()).await?;
         open.retain(|at| {
@@ -85,14 +88,21 @@ pub(super) async fn insert(
             !is_inserted
         });
         let stored = stored(conn, open.iter().map(|at| rows[*at].id).collect()).await?;
-        for at in open {
-            outcomes[at] = rows[at].compare(&stored);
-        }
+        open.retain(|at| {
+            outcomes[*at] = rows[*at].compare(&stored);
+            outcomes[*at].is_none()
+        });
         // What is still open has its usage. A request may come between the insertion and the look, so both are
         // repeated.
         for row in &mut rows {
             row.usage = None;
         }
+    }
+    if open.is_empty() {
+        Ok(outcomes.into_iter().flatten().collect())
+    } else {
+        let hidden = "a request is neither inserted nor there, as if something hid it";
+        Err(Error::Database(hidden.to_owned()))
     }
 }
 

@@ -2,10 +2,10 @@
 
 use super::{
     BACKENDS, LONG, all_recorded, burst, database, lock, missing, options, record, recorded, said,
-    said_already, start, unlock, until_empty,
+    said_already, start, unlock,
 };
 use crate::support::TestDatabase;
-use crate::support::fixtures::{active, eventually, raw, request};
+use crate::support::fixtures::{active, eventually, number, raw, request};
 use chrono::TimeDelta;
 use diesel_async::AsyncPgConnection;
 use futures_util::FutureExt;
@@ -15,6 +15,7 @@ use model_experiments::tables::Page;
 use model_experiments::tables::usages::Usage;
 use model_experiments::values::{ExperimentId, Timestamp, UsageId, VersionId};
 use model_experiments::{Error, RecorderOptions};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -71,67 +72,81 @@ async fn a_usage_is_billed_though_its_version_is_missing_and_attributed_later() 
 #[tokio::test]
 async fn usages_are_billed_while_nothing_can_be_attributed() {
     const MAX_ROWS: usize = 10;
+    const ROUNDS: usize = 3;
     let (db, mut conn, experiment, version) = experiment().await;
     let recorder = start(&db.url(), billing_first().max_batch(MAX_ROWS).max_rows(MAX_ROWS)).await;
     let holder = lock(&db, "model_experiment_request").await;
     let mut receipts = Vec::new();
-    for round in 1..=5 {
+    for round in 1..=ROUNDS {
+        // Those of the rounds before make way.
         for _ in 0..MAX_ROWS {
             let taken = timeout(LONG, recorder.record(billed(version))).await;
             receipts.push(taken.expect("there is room").unwrap());
         }
-        let usages = round * MAX_ROWS as i64;
+        let usages = (round * MAX_ROWS) as i64;
         eventually("they are billed", async || recorded(&mut conn).await == [usages, 0]).await;
     }
-    // There was room for as many requests as records.
-    let full = |not: &Error| matches!(not, Error::NotAttributed { reason, .. } if **reason == Error::RecorderFull);
-    let mut waiting = Vec::new();
-    let mut failed = Vec::new();
-    for mut receipt in receipts {
-        match (&mut receipt).now_or_never() {
-            None => waiting.push(receipt),
-            Some(said) => {
-                let not = said.unwrap_err();
-                assert!(full(&not.error), "{not}");
-                failed.push(*not.record);
-            }
-        }
-    }
-    assert_eq!((waiting.len(), failed.len()), (MAX_ROWS, 4 * MAX_ROWS));
     unlock(holder).await;
-    all_recorded(waiting).await;
-    until_empty(&recorder).await;
-    assert_eq!(recorded(&mut conn).await, [50, 10]);
-
-    let mut listed = lost(&mut conn, experiment).await;
-    listed.sort_unstable();
-    let mut expected: Vec<_> = failed.iter().map(|record| record.usage.id).collect();
-    expected.sort_unstable();
-    assert_eq!(listed, expected);
-    for record in failed {
-        let outcome = record::attribute(&mut conn, record.usage.id, &record.request).await;
-        assert_eq!(outcome, Ok(Outcome::Recorded));
+    let mut failed = Vec::new();
+    for receipt in receipts {
+        let Err(not) = said(receipt).await else { continue };
+        match not.error {
+            Error::NotAttributed { reason, .. } => assert_eq!(*reason, Error::RecorderFull),
+            error => panic!("{error:?}"),
+        }
+        failed.push(*not.record);
+    }
+    assert!(failed.len() >= (ROUNDS - 1) * MAX_ROWS, "{}", failed.len());
+    let of_failed: BTreeSet<_> = failed.iter().map(|record| record.usage.id).collect();
+    // A statement that was given up may have waited for the lock, too.
+    assert!(lost(&mut conn, experiment).await.iter().all(|id| of_failed.contains(id)));
+    for Record { usage, request } in failed {
+        assert!(record::attribute(&mut conn, usage.id, &request).await.is_ok());
     }
     assert_eq!(lost(&mut conn, experiment).await, []);
+    assert_eq!(recorded(&mut conn).await, [(ROUNDS * MAX_ROWS) as i64; 2]);
 }
 
 #[tokio::test]
-async fn usages_are_billed_though_there_is_nowhere_to_attribute_them() {
+async fn requests_that_are_slower_than_usages_hold_up_who_records_and_are_not_lost() {
+    let (db, mut conn, version) = database().await;
+    let recorder = start(&db.url(), billing_first().max_batch(8).max_rows(16)).await;
+    let mut receipts = Vec::new();
+    for _ in 0..1_000 {
+        receipts.push(recorder.record(record(version)).await.unwrap());
+    }
+    all_recorded(receipts).await;
+    assert_eq!(recorded(&mut conn).await, [1_000, 1_000]);
+}
+
+#[tokio::test]
+async fn usages_are_billed_while_there_is_nowhere_to_attribute_them() {
     let (db, mut conn, version) = database().await;
     raw(&mut conn, "ALTER TABLE model_experiment_request RENAME TO elsewhere").await.unwrap();
     let recorder = start(&db.url(), billing_first()).await;
-    let given = [(); 3].map(|()| record(version));
-    for (record, receipt) in given.clone().into_iter().zip(burst(&recorder, given)) {
-        let not = said(receipt).await.unwrap_err();
-        match not.error {
-            Error::NotAttributed { usage, reason } => {
-                assert_eq!(usage, record.usage.id);
-                assert!(matches!(*reason, Error::Database(_)), "{reason}");
+    let receipts = burst(&recorder, [(); 3].map(|()| record(version)));
+    let billed = "SELECT count(*) AS number FROM microdollar_usage";
+    eventually("they are billed", async || number(&mut conn, billed).await == 3).await;
+    raw(&mut conn, "ALTER TABLE elsewhere RENAME TO model_experiment_request").await.unwrap();
+    all_recorded(receipts).await;
+    assert_eq!(recorded(&mut conn).await, [3, 3]);
+}
+
+#[tokio::test]
+async fn a_usage_is_billed_whatever_the_client_calls_its_request() {
+    let (db, mut conn, version) = database().await;
+    let recorder = start(&db.url(), billing_first()).await;
+    for id in ["x".repeat(2_049), "\0".to_owned(), "x".repeat(8 << 20)] {
+        let request = request(version).client_request_id(id);
+        let given = Record::new(Usage::new("user-1"), request);
+        let [receipt] = <[_; 1]>::try_from(burst(&recorder, [given])).unwrap();
+        match said(receipt).await.unwrap_err().error {
+            Error::NotAttributed { reason, .. } => {
+                assert!(matches!(*reason, Error::Invalid(_)), "{reason}");
             }
             error => panic!("{error:?}"),
         }
     }
-    raw(&mut conn, "ALTER TABLE elsewhere RENAME TO model_experiment_request").await.unwrap();
     assert_eq!(recorded(&mut conn).await, [3, 0]);
 }
 

@@ -98,7 +98,7 @@ async fn what_everybody_is_told_agrees_with_what_is_there() {
     let mut runner = runner::seeded();
     for is_billing_first in [false, true] {
         let (db, mut conn, version) = database().await;
-        // Where billing comes first, there is room for every request: nothing else waits for their part.
+        // Where billing comes first, room is never scarce: no request makes way for usages.
         let max_rows = if is_billing_first { CALLERS * EACH } else { 64 };
         let options =
             options().billing_first(is_billing_first).writers(2).max_batch(16).max_rows(max_rows);

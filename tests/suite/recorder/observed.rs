@@ -52,8 +52,8 @@ async fn counts_what_it_does() {
     assert_eq!(not.error, Error::RecorderFull);
     until_blocked(&mut conn).await;
     let meanwhile = values(&snapshotter);
-    assert_eq!((meanwhile["rows both"], meanwhile["refused_total"]), (10.0, 1.0));
-    let bytes = meanwhile["bytes both"];
+    assert_eq!((meanwhile["rows"], meanwhile["refused_total"]), (10.0, 1.0));
+    let bytes = meanwhile["bytes"];
     assert!(bytes > 10.0 * size_of::<Record>() as f64 && bytes < 10_000.0, "{bytes}");
     unlock(holder).await;
     let mut ends = Vec::new();
@@ -67,14 +67,14 @@ async fn counts_what_it_does() {
     assert!(seen.remove("batch_seconds both").unwrap() > 0.0);
     let expected = [
         ("batch_rows both", 0.0),
-        ("bytes both", 0.0),
+        ("bytes", 0.0),
         ("records_total already_recorded", 1.0),
         ("records_total failed", 2.0),
         ("records_total not_attributed", 0.0),
         ("records_total recorded", 7.0),
         ("refused_total", 0.0),
         ("retries_total both", 0.0),
-        ("rows both", 0.0),
+        ("rows", 0.0),
     ];
     assert_eq!(meanwhile["batch_rows both"], 11.0);
     assert_eq!(seen, expected.map(|(name, value)| (name.to_owned(), value)).into());
@@ -99,10 +99,8 @@ async fn counts_each_part_where_billing_comes_first() {
         ("records_total failed", 0.0),
         ("records_total not_attributed", 1.0),
         ("records_total recorded", 2.0),
-        ("rows usage", 0.0),
-        ("rows request", 0.0),
-        ("bytes usage", 0.0),
-        ("bytes request", 0.0),
+        ("rows", 0.0),
+        ("bytes", 0.0),
     ] {
         assert_eq!(seen[name], value, "{name}");
     }
@@ -125,7 +123,7 @@ async fn an_outage_is_seen_while_it_lasts() {
             yield_now().await;
             let seen = values(&snapshotter);
             retries += seen["retries_total both"];
-            retries >= 1.0 && seen["rows both"] == rows
+            retries >= 1.0 && seen["rows"] == rows
         })
         .await;
     };
@@ -138,7 +136,7 @@ async fn an_outage_is_seen_while_it_lasts() {
     network.mend();
     all_recorded(receipts).await;
     assert_eq!(recorder.shutdown(LONG).await, []);
-    assert_eq!(values(&snapshotter)["rows both"], 0.0);
+    assert_eq!(values(&snapshotter)["rows"], 0.0);
 }
 
 #[tokio::test]
@@ -153,7 +151,7 @@ async fn what_comes_back_at_a_shutdown_is_counted_as_held_no_more() {
     until_blocked(&mut conn).await;
     assert_eq!(recorder.shutdown(Duration::ZERO).await.len(), 6);
     let seen = values(&snapshotter);
-    assert_eq!((seen["rows both"], seen["bytes both"]), (0.0, 0.0));
+    assert_eq!((seen["rows"], seen["bytes"]), (0.0, 0.0));
     assert_eq!(seen["records_total failed"], 6.0);
     assert_eq!(receipts.len(), 6);
     unlock(holder).await;
