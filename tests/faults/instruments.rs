@@ -5,6 +5,7 @@ use model_experiments::tables::usages::{self, Usage};
 use model_experiments::values::VersionId;
 use model_experiments::{Result, connection};
 use std::time::{Duration, Instant};
+use tokio::time::timeout;
 
 use crate::support::fixtures::{eventually, number, request};
 use crate::wire::{Fault, Wire};
@@ -42,7 +43,7 @@ pub async fn check(url: &str, version: VersionId) {
         (Fault::StallConnect(STALL), Left::Everything),
     ] {
         let start = Instant::now();
-        let mut fired = wire.arm(fault);
+        let mut fired = wire.arm(fault, 0);
         let usage = Usage::new("user-1");
         let recorded = record(wire.url(), version, &usage).await;
         assert!(fired.try_recv().is_ok(), "{fault:?} {recorded:?}");
@@ -57,6 +58,7 @@ pub async fn check(url: &str, version: VersionId) {
             Left::Perhaps | Left::Everything => {}
         }
     }
+    silence(url, version, &wire).await;
     late(url, version, &wire).await;
     assert_eq!(wire.errors().into_iter().collect::<Vec<_>>(), []);
     let missing = record(wire.url(), uuid::Uuid::nil().into(), &Usage::new("user-1")).await;
@@ -64,9 +66,17 @@ pub async fn check(url: &str, version: VersionId) {
     assert_eq!(wire.errors().into_iter().collect::<Vec<_>>(), [("23503".to_owned(), 1)]);
 }
 
+/// Who hears nothing goes, and what was sent is there.
+async fn silence(url: &str, version: VersionId, wire: &Wire) {
+    let fired = wire.arm(Fault::Silence, 0);
+    let usage = Usage::new("user-1");
+    let recorded = timeout(STALL, record(wire.url(), version, &usage)).await;
+    assert!(recorded.is_err() && fired.await.is_ok() && is_there(url, &usage).await);
+}
+
 /// What was held arrives although nobody waits for it any more.
 async fn late(url: &str, version: VersionId, wire: &Wire) {
-    let fired = wire.arm(Fault::StallBefore(STALL));
+    let fired = wire.arm(Fault::StallBefore(STALL), 0);
     let usage = Usage::new("user-1");
     let recording = record(wire.url(), version, &usage);
     tokio::select! {

@@ -1,21 +1,112 @@
 //! Faults wherever there can be some while rows are recorded, and what became of each row.
+//!
+//! ```text
+//! cargo test --test faults
+//! ```
+//!
+//! `PROPTEST_RNG_SEED` repeats the plan of a run; who came first is up to the machine.
 
+mod callers;
+mod database;
+mod inject;
 mod instruments;
+mod lane;
+mod ledger;
+mod log;
+mod plan;
+mod report;
+#[path = "../suite/model/runner.rs"]
+mod runner;
+mod storm;
 #[allow(dead_code, reason = "the suite uses the rest")]
 #[path = "../support/mod.rs"]
 mod support;
 mod wire;
 
-use model_experiments::{connection, migrations};
-use support::fixtures::active;
+use model_experiments::RecorderOptions;
+use peak_alloc::PeakAlloc;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+
+use database::Database;
+use lane::Lane;
+use report::{table, total};
+use support::fixtures::eventually;
 use support::postgres::{Binaries, Server};
+
+#[global_allocator]
+static ALLOCATOR: PeakAlloc = PeakAlloc;
+
+/// How many faults have to happen on the way and on the server, beside what callers do.
+const FAULTS: usize = 1_500;
+
+/// How many kinds of them there are, and each has to happen.
+const KINDS: usize = 17;
+
+/// How many bytes more may be held afterwards than before: what a runtime and a log keep.
+const SLACK: usize = 1 << 19;
 
 #[tokio::main]
 async fn main() {
-    let server = Server::durable(&Binaries::find(|_| {}).unwrap(), &[]).unwrap();
-    let url = server.url("postgres");
-    migrations::run(&url).await.unwrap();
-    let ready = active(&mut connection::connect(&url).await.unwrap(), "partner/foo").await;
-    instruments::check(&url, ready.control_version.id).await;
-    println!("ok");
+    let start = Instant::now();
+    log::keep();
+    let mut runner = runner::seeded();
+    let settings = ["deadlock_timeout=200ms"];
+    let server = Server::durable(&Binaries::find(|_| {}).unwrap(), &settings).unwrap();
+    let tried = Database::create(&server, "tried", false).await;
+    instruments::check(&tried.url, tried.version).await;
+    drop(tried);
+
+    let before = ALLOCATOR.current_usage();
+    let together = Arc::new(Database::create(&server, "together", false).await);
+    let apart = Arc::new(Database::create(&server, "apart", true).await);
+    let (options, patient) = (RecorderOptions::default, Duration::from_secs(100));
+    let narrow = options().writers(4).max_batch(8).max_rows(40);
+    let lanes = [
+        Lane::start("one writer", &together, options(), patient).await,
+        Lane::start("four writers", &together, narrow, patient).await,
+        Lane::start("hasty", &together, options().writers(2), Duration::from_millis(400)).await,
+        Lane::start("billing first", &apart, options().writers(2).billing_first(true), patient)
+            .await,
+    ];
+    let (fired, server) = storm::run(&lanes, server, &mut runner, FAULTS).await;
+    for lane in &lanes {
+        settle(lane).await;
+    }
+    let (mut broken, lost) = (Vec::new(), log::take_lost());
+    for database in [&together, &apart] {
+        broken.extend(database.check(&lost).await);
+    }
+
+    let seen: Vec<_> = lanes.iter().map(|lane| (lane.name, lane.seen.counts())).collect();
+    let ends = [("together", together.ledger.ends()), ("apart", apart.ledger.ends())];
+    println!("{}\n{}\n{}", table("Fault", &fired), table("Caller", &seen), table("Record", &ends));
+    drop((lanes, together, apart, seen, ends, lost, server));
+    let after = ALLOCATOR.current_usage();
+    let faults = total(&fired);
+    println!("{faults} faults in {:.0?}", start.elapsed());
+    println!("{before} bytes were held before, {after} after");
+    for broken in broken.iter().take(20) {
+        println!("{broken}");
+    }
+    assert_eq!(broken.len(), 0, "rules are broken");
+    assert!(faults >= FAULTS, "{faults} faults are too few");
+    let of_all = fired.iter().flat_map(|(_, counts)| counts);
+    let kinds: BTreeSet<_> =
+        of_all.filter(|(_, times)| **times > 0).map(|(kind, _)| kind).collect();
+    assert_eq!(kinds.len(), KINDS, "{kinds:?}");
+    assert!(after < before + SLACK, "memory didn't come back");
+}
+
+/// Waits until the recorder has nothing left, and ends it.
+async fn settle(lane: &Lane) {
+    eventually("all is written", async || {
+        sleep(Duration::from_millis(10)).await;
+        lane.recorder.is_empty()
+    })
+    .await;
+    assert_eq!(lane.recorder.shutdown(Duration::from_secs(60)).await, [], "{}", lane.name);
+    lane.until_disconnected().await;
 }

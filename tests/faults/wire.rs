@@ -15,7 +15,10 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 use tokio_postgres::Config;
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
+use tokio_util::task::AbortOnDropHandle;
 
+use crate::report::Counts;
+use crate::support::fixtures::option;
 use crate::support::network::{Stream, connect, listen};
 
 /// Where a statement is broken, or a connection before its first.
@@ -39,6 +42,8 @@ pub enum Fault {
     StallExecuting(Duration),
     /// Hold the answer for so long.
     StallAfter(Duration),
+    /// Hold the answer until the client hangs up.
+    Silence,
     /// Close the next connection that is made.
     Refuse,
     /// Hold the next connection that is made for so long, before it gets an answer.
@@ -49,18 +54,29 @@ pub enum Fault {
 pub struct Wire {
     url: String,
     state: Arc<State>,
+    _carrying: AbortOnDropHandle<()>,
 }
 
 #[derive(Default)]
 struct State {
     statements: Queue,
     connections: Queue,
+    /// How many statements and connections were broken.
+    fired: Mutex<Counts>,
+    /// How often the server refused something, by SQLSTATE.
     errors: Mutex<BTreeMap<String, usize>>,
 }
 
-/// Faults that wait for something to break, and whom to tell.
+/// Faults that wait for something to break.
 #[derive(Default)]
-struct Queue(Mutex<VecDeque<(Fault, oneshot::Sender<()>)>>);
+struct Queue(Mutex<VecDeque<Armed>>);
+
+struct Armed {
+    fault: Fault,
+    /// How many pass unharmed before.
+    after: usize,
+    fired: oneshot::Sender<()>,
+}
 
 /// The messages of one side.
 type Messages<S> = FramedRead<S, LengthDelimitedCodec>;
@@ -81,16 +97,16 @@ impl Wire {
     pub async fn to(url: &str) -> Self {
         let server: Config = url.parse().unwrap();
         let (listener, url) = listen(url).await;
-        let url = crate::support::fixtures::option(&url, "sslmode=disable");
+        let url = option(&url, "sslmode=disable");
         let state = Arc::new(State::default());
         let carried = Arc::clone(&state);
-        tokio::spawn(async move {
+        let carrying = tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
                 tokio::spawn(carry(client, server.clone(), Arc::clone(&carried)));
             }
         });
-        Self { url, state }
+        Self { url, state, _carrying: AbortOnDropHandle::new(carrying) }
     }
 
     /// The URL that leads through it.
@@ -98,17 +114,41 @@ impl Wire {
         &self.url
     }
 
-    /// Breaks the next statement that writes, or the next connection, and tells when it does. Whoever doesn't wait
-    /// any more takes the fault back.
-    pub fn arm(&self, fault: Fault) -> oneshot::Receiver<()> {
+    /// Breaks a statement that writes, or a connection, `after` others, and tells when it does. Whoever doesn't wait any more
+    /// takes the fault back.
+    pub fn arm(&self, fault: Fault, after: usize) -> oneshot::Receiver<()> {
         let (fired, told) = oneshot::channel();
-        self.state.queue(fault).0.lock().unwrap().push_back((fault, fired));
+        self.state.queue(fault).0.lock().unwrap().push_back(Armed { fault, after, fired });
         told
+    }
+
+    /// How often each fault was met.
+    pub fn fired(&self) -> Counts {
+        self.state.fired.lock().unwrap().clone()
     }
 
     /// How often the server refused something, by SQLSTATE.
     pub fn errors(&self) -> BTreeMap<String, usize> {
         self.state.errors.lock().unwrap().clone()
+    }
+}
+
+impl Fault {
+    fn name(self) -> &'static str {
+        match self {
+            Self::CutBefore => "cut before the statement",
+            Self::CutExecuting => "cut while it is executed",
+            Self::CutUncommitted => "cut when answered, not committed",
+            Self::CutCommitting(_) => "cut around the commit",
+            Self::CutAnswering => "cut in the answer, committed",
+            Self::CutAfter => "cut before the answer, committed",
+            Self::StallBefore(_) => "stall before the statement",
+            Self::StallExecuting(_) => "stall before the commit",
+            Self::StallAfter(_) => "stall after the commit",
+            Self::Silence => "no answer at all",
+            Self::Refuse => "connection refused",
+            Self::StallConnect(_) => "stall while connecting",
+        }
     }
 }
 
@@ -119,23 +159,32 @@ impl State {
             _ => &self.statements,
         }
     }
+
+    /// The fault that it is the turn of in `queue`, if there is one.
+    fn fire(&self, queue: &Queue) -> Option<Fault> {
+        let fault = queue.next()?;
+        *self.fired.lock().unwrap().entry(fault.name()).or_default() += 1;
+        Some(fault)
+    }
 }
 
 impl Queue {
-    /// The next fault that somebody waits for.
-    fn fire(&self) -> Option<Fault> {
+    /// The fault that it is the turn of, if somebody waits for it.
+    fn next(&self) -> Option<Fault> {
         let mut armed = self.0.lock().unwrap();
-        while let Some((fault, fired)) = armed.pop_front() {
-            if fired.send(()).is_ok() {
-                return Some(fault);
-            }
+        armed.retain(|armed| !armed.fired.is_closed());
+        let next = armed.front_mut()?;
+        if next.after > 0 {
+            next.after -= 1;
+            return None;
         }
-        None
+        let Armed { fault, fired, .. } = armed.pop_front()?;
+        fired.send(()).is_ok().then_some(fault)
     }
 }
 
 async fn carry(mut client: TcpStream, server: Config, state: Arc<State>) -> io::Result<()> {
-    match state.connections.fire() {
+    match state.fire(&state.connections) {
         Some(Fault::Refuse) => return Err(cut()),
         Some(Fault::StallConnect(time)) => sleep(time).await,
         _ => {}
@@ -171,7 +220,7 @@ impl Link {
                     match kind(&message) {
                         b'P' => self.prepared(&message),
                         b'B' if self.writing.contains(&bound(&message)) => {
-                            if let Some(fault) = self.state.statements.fire() {
+                            if let Some(fault) = self.state.fire(&self.state.statements) {
                                 self.inject(fault, message).await?;
                                 continue;
                             }
@@ -247,6 +296,11 @@ impl Link {
                 let (answer, last) = self.answer(b'Z').await?;
                 sleep(time).await;
                 self.to_client.write_all(&[answer, last].concat()).await
+            }
+            Fault::Silence => {
+                self.to_server.write_all(&[statement, sync].concat()).await?;
+                while self.from_client.next().await.is_some() {}
+                Err(cut())
             }
             Fault::Refuse | Fault::StallConnect(_) => unreachable!("not of a statement"),
         }

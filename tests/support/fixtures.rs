@@ -16,7 +16,10 @@ use model_experiments::values::{
 };
 use secrecy::SecretString;
 use serde_json::json;
+use std::future::poll_fn;
 use std::net::TcpListener;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// The API key that [`key`] encrypts.
@@ -169,6 +172,23 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     while !holds().await {
         assert!(start.elapsed() < Duration::from_secs(60), "never happened: {what}");
     }
+}
+
+/// Polls so many times at most, and drops the future where it waits then.
+pub async fn cancelled_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    let mut left = polls;
+    poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        match future.as_mut().poll(context) {
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            polled => polled.map(Some),
+        }
+    })
+    .await
 }
 
 /// Waits until a connection to the same database waits for a lock.

@@ -6,11 +6,8 @@ use model_experiments::pool::PooledConnection;
 use model_experiments::tables::variants;
 use model_experiments::values::Timestamp;
 use model_experiments::{Error, Pool, Result};
-use std::future::poll_fn;
 use std::mem;
-use std::pin::pin;
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
 use tokio::sync::Barrier;
 
 use super::acknowledged::{Acknowledged, Structure};
@@ -18,6 +15,7 @@ use crate::model::answer::Answer;
 use crate::model::known::Known;
 use crate::model::operations::{Operation, refusal};
 use crate::model::{Seen, run};
+use crate::support::fixtures::cancelled_after;
 
 /// How an operation ends on a connection that was left inside a transaction.
 pub const TAKE_ANOTHER: &str = "take another connection";
@@ -145,21 +143,4 @@ async fn call(
         _ => None,
     };
     Ok((answer, structure))
-}
-
-/// Polls so many times at most, and drops the future where it waits then.
-async fn cancelled_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
-    let mut future = pin!(future);
-    let mut left = polls;
-    poll_fn(|context| {
-        if left == 0 {
-            return Poll::Ready(None);
-        }
-        left -= 1;
-        match future.as_mut().poll(context) {
-            Poll::Pending if left == 0 => Poll::Ready(None),
-            polled => polled.map(Some),
-        }
-    })
-    .await
 }
