@@ -264,6 +264,16 @@ impl Error {
     }
 }
 
+impl Transient {
+    /// Whether it ended a statement alone, and others on the same connection may get through.
+    pub(crate) fn is_of_statement(self) -> bool {
+        matches!(
+            self,
+            Self::Cancelled | Self::Deadlock | Self::SerializationFailure | Self::StatementTimeout
+        )
+    }
+}
+
 impl fmt::Display for Transient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -41,8 +41,9 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// the statement is tried again, with growing pauses, until [`retry_for`](RecorderOptions::retry_for) is over for the record.
 /// Where a connection was lost while a statement was under way, so that nobody knows whether it was committed, trying again
 /// finds out: ids are made once. A record that the database refuses is found by halving its batch; its caller hears
-/// of it, and the others are recorded. One that is in somebody's way, as when another session holds its id, is tried again by
-/// itself, over a connection of its own. So is everything as long as the database refuses all, as when it lacks a table.
+/// of it, and the others are recorded. What waits for somebody else's lock for two seconds, as when another session holds the
+/// id, or is refused for what may be the database's own trouble, as when a table is missing for a moment, is tried again row by
+/// row, over another connection, and keeps nobody waiting.
 ///
 /// What is held is bounded, in records and in bytes: when the database can't keep up or can't be reached, [`record`](Self::record)
 /// waits for room and [`try_record`](Self::try_record) says [`Error::RecorderFull`]. It is held in memory alone: what has no
@@ -78,8 +79,8 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// With [`billing_first`](RecorderOptions::billing_first), usages are written by themselves, and each request after its
 /// usage was committed, by other connections. What goes wrong with a request is [`Error::NotAttributed`] then: its usage is
-/// recorded. Requests that don't get on for a second while more than half of the room is taken make way for usages, and
-/// come back with [`Error::RecorderFull`] as the reason. What wasn't attributed is listed by the
+/// recorded. When more than half of the room is taken and no request has got on for four seconds, while usages could, those that
+/// wait make way, and come back with [`Error::RecorderFull`] as the reason. What wasn't attributed is listed by the
 /// [loss ledger](crate::operations::loss_ledger), and can be attributed later.
 ///
 /// # Durability
@@ -128,24 +129,25 @@ impl Recorder {
             .primary()
             .statement_timeout(options.write_timeout)
             .setting("lock_timeout", &lock_timeout.as_millis().max(1).to_string());
-        let mut conn = Some(connect.connect_within(options.write_timeout).await?);
+        let conn = connect.connect_within(options.write_timeout).await?;
 
         let capacity = Arc::new(Capacity::new(&options));
         let (mut queues, mut tasks) = (Vec::new(), JoinSet::new());
         let (stop, told) = watch::channel(false);
-        let mut lane = |part, next: Option<Arc<Feed>>| {
+        let mut lane = |part, next: Option<Arc<Feed>>, mut conn| {
             let metrics = Arc::new(Metrics::new(part));
-            let mut feed = |writers, aside: Option<Arc<Feed>>| {
-                let queue = Arc::new(Queue::new(&options));
+            let mut feed = |writers, queue: Queue, aside: Option<Arc<Feed>>, mut conn| {
+                let queue = Arc::new(queue);
                 for _ in 0..writers {
                     let writer = Writer {
                         part,
                         queue: Arc::clone(&queue),
                         next: next.clone(),
                         aside: aside.clone(),
+                        pauses: None,
                         capacity: Arc::clone(&capacity),
                         connect: connect.clone(),
-                        conn: aside.as_ref().and_then(|_| conn.take()),
+                        conn: Option::take(&mut conn),
                         options: options.clone(),
                         metrics: Arc::clone(&metrics),
                         is_done: false,
@@ -155,16 +157,19 @@ impl Recorder {
                 queues.push(Arc::clone(&queue));
                 Arc::new(Feed::new(queue))
             };
-            let aside = feed(1, None);
-            (feed(options.writers, Some(aside)), metrics)
+            // Row by row, so that none is in another's way.
+            let aside = feed(1, Queue::new(1, Duration::ZERO), None, None);
+            let queue = Queue::new(options.max_batch, options.max_delay);
+            (feed(options.writers, queue, Some(aside), Option::take(&mut conn)), metrics)
         };
-        let (part, (feed, metrics)) = if options.billing_first {
-            let (requests, _) = lane(Part::Request, None);
-            (Part::Usage, lane(Part::Usage, Some(requests)))
+        let (part, requests) = if options.billing_first {
+            (Part::Usage, Some(lane(Part::Request, None, None).0))
         } else {
-            (Part::Both, lane(Part::Both, None))
+            (Part::Both, None)
         };
-        let inlet = Inlet::new(Arc::clone(&capacity), feed, part, metrics);
+        let (feed, metrics) = lane(part, requests, Some(conn));
+        let of_requests = if options.billing_first { queues[..2].to_vec() } else { Vec::new() };
+        let inlet = Inlet::new(Arc::clone(&capacity), feed, part, of_requests, metrics);
         Ok(Self(Arc::new(Inner { inlet, capacity, queues, writers: Mutex::new(tasks), stop })))
     }
 

@@ -1,9 +1,11 @@
 //! The room for what is held, in records and in bytes.
 
 use ::metrics::Gauge;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::time::Instant;
 
+use super::row::Part;
 use super::{RecorderOptions, metrics};
 use crate::error::{Error, Result};
 
@@ -14,6 +16,17 @@ pub(super) struct Capacity {
     max_rows: usize,
     max_bytes: usize,
     gauges: [Gauge; 2],
+    progress: Mutex<Progress>,
+}
+
+/// How recording gets on where billing comes first.
+struct Progress {
+    /// How many records have their usage yet to be written.
+    unbilled: usize,
+    /// When a usage last got on.
+    billed: Instant,
+    /// When a request last got on.
+    attributed: Instant,
 }
 
 /// The room that a record takes until this is dropped.
@@ -34,7 +47,43 @@ impl Capacity {
             max_rows,
             max_bytes,
             gauges: metrics::held(),
+            progress: Mutex::new(Progress {
+                unbilled: 0,
+                billed: Instant::now(),
+                attributed: Instant::now(),
+            }),
         }
+    }
+
+    /// A usage is to be written.
+    pub(super) fn bill(&self) {
+        self.progress().unbilled += 1;
+    }
+
+    /// So many rows have `part` behind them.
+    pub(super) fn got_on(&self, part: Part, rows: usize) {
+        if rows == 0 || part == Part::Both {
+            return;
+        }
+        let (mut progress, now) = (self.progress(), Instant::now());
+        if part == Part::Usage {
+            progress.unbilled = progress.unbilled.saturating_sub(rows);
+            progress.billed = now;
+        } else {
+            progress.attributed = now;
+        }
+    }
+
+    /// Whether room is scarce since `instant` because of requests alone: none has got on, and usages have or aren't in
+    /// the way themselves.
+    pub(super) fn is_taken_by_requests(&self, instant: Instant) -> bool {
+        let progress = self.progress();
+        let usages_get_on = progress.unbilled == 0 || progress.billed > instant;
+        self.is_scarce() && usages_get_on && progress.attributed <= instant
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Room for a record of `size` bytes, when there is some.
@@ -76,7 +125,7 @@ impl Capacity {
     }
 
     /// Whether more than half of it is taken.
-    pub(super) fn is_scarce(&self) -> bool {
+    fn is_scarce(&self) -> bool {
         let [rows, bytes] = self.held();
         rows > self.max_rows / 2 || bytes > self.max_bytes / 2
     }

@@ -1,14 +1,20 @@
 //! Taking records, when and if there is room.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
 
 use super::capacity::{Capacity, Room};
 use super::metrics::Metrics;
-use super::queue::Feed;
+use super::queue::{Feed, Queue};
 use super::row::{NotRecorded, Part, Receipt, Row, size};
 use crate::error::{Error, Result};
 use crate::operations::record::Record;
 use crate::values::{InvalidValue, UsageId};
+
+/// How long requests may not get on when room is scarce: longer than it takes to find that they are blocked.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Where records come in.
 pub(super) struct Inlet {
@@ -16,6 +22,8 @@ pub(super) struct Inlet {
     feed: Arc<Feed>,
     /// What is to be written of them first.
     part: Part,
+    /// Where requests wait of usages that are written, where billing comes first.
+    requests: Vec<Arc<Queue>>,
     metrics: Arc<Metrics>,
 }
 
@@ -27,9 +35,10 @@ impl Inlet {
         capacity: Arc<Capacity>,
         feed: Arc<Feed>,
         part: Part,
+        requests: Vec<Arc<Queue>>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { capacity, feed, part, metrics }
+        Self { capacity, feed, part, requests, metrics }
     }
 
     /// Takes no more.
@@ -43,7 +52,7 @@ impl Inlet {
         let room = match self.check(&record) {
             Ok(()) => {
                 let mut waiting = Abandoned(Some(record.usage.id));
-                let room = self.capacity.room(size(&mut record)).await;
+                let room = self.room(size(&mut record)).await;
                 waiting.0 = None;
                 room
             }
@@ -55,13 +64,49 @@ impl Inlet {
     /// Takes a record if there is room.
     pub(super) fn try_take(&self, mut record: Record) -> Result<Receipt, NotRecorded> {
         let room = match self.check(&record) {
-            Ok(()) => self.capacity.try_room(size(&mut record)),
+            Ok(()) => {
+                self.make_way();
+                self.capacity.try_room(size(&mut record))
+            }
             Err(invalid) => Err(invalid.into()),
         };
         if room.as_ref().is_err_and(|error| *error == Error::RecorderFull) {
             self.metrics.refused.increment(1);
         }
         self.push(record, room)
+    }
+
+    async fn room(&self, size: u32) -> Result<Room> {
+        if self.requests.is_empty() {
+            return self.capacity.room(size).await;
+        }
+        let mut room = pin!(self.capacity.room(size));
+        loop {
+            self.make_way();
+            if let Ok(room) = timeout(PATIENCE / 4, &mut room).await {
+                return room;
+            }
+        }
+    }
+
+    /// Gives up the requests that wait and don't get on, when usages need their room.
+    fn make_way(&self) {
+        if self.requests.is_empty() {
+            return;
+        }
+        let Some(since) = Instant::now().checked_sub(PATIENCE) else { return };
+        let is_old = |queue: &Arc<Queue>| queue.has_older(since);
+        if self.capacity.is_taken_by_requests(since) && self.requests.iter().any(is_old) {
+            let mut rows: Vec<_> =
+                self.requests.iter().flat_map(|queue| queue.take_all()).collect();
+            tracing::error!(
+                rows = rows.len(),
+                "requests aren't attributed: usages need their room"
+            );
+            for row in &mut rows {
+                row.failed(Error::RecorderFull);
+            }
+        }
     }
 
     /// Refuses what can't be written first.
@@ -78,6 +123,9 @@ impl Inlet {
             Ok(room) => room,
             Err(error) => return Err(NotRecorded { record, error }),
         };
+        if self.part == Part::Usage {
+            self.capacity.bill();
+        }
         let (row, receipt) = Row::new(record, self.part, room, Arc::clone(&self.metrics));
         // A row that a closed queue doesn't take tells its receipt.
         self.feed.push(row);

@@ -1,25 +1,24 @@
 //! Writing rows in as few statements as what is wrong with some of them allows.
 
 use diesel_async::AsyncPgConnection;
-use std::collections::HashSet;
 use std::time::Duration;
+use tokio::time::Instant;
 
 use super::row::{Part, Row};
 use crate::connection::answered;
-use crate::error::{Error, Result, Transient};
+use crate::error::{Error, Result};
 use crate::operations::record::{Outcome, Record, attribute_many, record_many, record_usages};
-use crate::values::UsageId;
+
+/// What takes longer was held up by somebody, in whatever language the server says so.
+const LONG: Duration = Duration::from_secs(1);
 
 /// Writes a part of rows, over one connection.
 pub(super) struct Statements<'c> {
     conn: &'c mut AsyncPgConnection,
     part: Part,
     timeout: Duration,
-    /// A row that got through.
-    written: Option<UsageId>,
-    /// Rows that were refused for what may not be their fault.
-    unknown: HashSet<UsageId>,
-    /// Why rows may be left.
+    has_written: bool,
+    /// Why rows are left, if there are any.
     why: Option<Error>,
 }
 
@@ -33,61 +32,25 @@ enum Trouble {
     Blocked(Error),
 }
 
-impl Trouble {
-    fn error(&self) -> &Error {
-        match self {
-            Self::Refused(error) | Self::Unknown(error) | Self::Blocked(error) => error,
-        }
-    }
-}
-
 impl<'c> Statements<'c> {
-    /// Writes `part` of rows. The server gives up a statement after `timeout`.
+    /// Statements that write `part` of rows. The server gives up each after `timeout`.
     pub(super) fn new(conn: &'c mut AsyncPgConnection, part: Part, timeout: Duration) -> Self {
         // Only a server that doesn't is lost.
         let timeout = timeout.saturating_mul(2);
-        Self { conn, part, timeout, written: None, unknown: HashSet::new(), why: None }
+        Self { conn, part, timeout, has_written: false, why: None }
     }
 
-    /// Writes rows, in one statement when there is nothing wrong with any of them. Otherwise those that can't be written
-    /// are found by halving, and the others are written: one bad row of n costs 2 log₂ n + 1 statements at most.
+    /// Writes rows, in one statement when there is nothing wrong with any of them. Those that the database refuses are
+    /// found by halving, and the others are written: one row of n that violates a constraint costs 2 log₂ n + 1 statements
+    /// at most.
     ///
-    /// An error is the server's. The inner error is of the rows that are left, while others may get through.
+    /// An error is the server's. The inner error is why rows are left, while others may get through.
     pub(super) async fn write(mut self, rows: &mut [Row]) -> Result<Result<()>> {
-        if let Some(trouble) = self.together(rows).await? {
-            if rows.len() > 1 {
-                tracing::warn!(rows = rows.len(), error = %trouble.error(), "a batch is written in parts");
-            }
-            self.halve(rows, trouble).await?;
-            self.judge(rows).await?;
-        }
+        self.write_part(rows).await?;
         Ok(self.why.map_or(Ok(()), Err))
     }
 
-    /// Tells what is wrong with a row from what is wrong with the database: the row was refused, another one then
-    /// isn't, and the row is again.
-    async fn judge(&mut self, rows: &mut [Row]) -> Result<()> {
-        let Some(known) = self.written else { return Ok(()) };
-        let is_in_doubt = |row: &Row| self.unknown.contains(&row.record.usage.id);
-        let (mut doubtful, others): (Vec<_>, Vec<_>) =
-            rows.chunks_mut(1).partition(|row| row.iter().all(is_in_doubt));
-        let Some(known) = others.into_iter().find(|row| row[0].record.usage.id == known) else {
-            return Ok(());
-        };
-        if doubtful.is_empty() || self.together(known).await?.is_some() {
-            return Ok(());
-        }
-        for row in &mut doubtful {
-            if let Some(Trouble::Refused(error) | Trouble::Unknown(error)) =
-                self.together(row).await?
-            {
-                row[0].failed(error);
-            }
-        }
-        Ok(())
-    }
-
-    async fn write_all(&mut self, rows: &mut [Row]) -> Result<()> {
+    async fn write_part(&mut self, rows: &mut [Row]) -> Result<()> {
         match self.together(rows).await? {
             None => Ok(()),
             Some(trouble) => self.halve(rows, trouble).await,
@@ -96,9 +59,17 @@ impl<'c> Statements<'c> {
 
     /// Writes rows that weren't written together.
     async fn halve(&mut self, mut rows: &mut [Row], trouble: Trouble) -> Result<()> {
-        if let [row] = rows {
-            self.settle(row, trouble);
-            return Ok(());
+        match (trouble, &mut *rows) {
+            (Trouble::Refused(error), [row]) => {
+                row.failed(error);
+                return Ok(());
+            }
+            // To find out by waiting again and again who is blocked would take long.
+            (Trouble::Blocked(error), _) | (Trouble::Unknown(error), [_]) => {
+                self.why = Some(error);
+                return Ok(());
+            }
+            (Trouble::Refused(_) | Trouble::Unknown(_), _) => {}
         }
         while rows.len() > 1 {
             let (first, second) = rows.split_at_mut(rows.len() / 2);
@@ -107,49 +78,35 @@ impl<'c> Statements<'c> {
                 rows = second;
                 continue;
             };
-            if !matches!(of_first, Trouble::Blocked(_)) || self.written.is_some() {
+            if self.has_written || !matches!(of_first, Trouble::Unknown(_)) {
                 Box::pin(self.halve(first, of_first)).await?;
-                return Box::pin(self.write_all(second)).await;
+                return Box::pin(self.write_part(second)).await;
             }
             return match self.together(second).await? {
-                // Nobody gets past, and to find that out row by row would take long.
-                Some(Trouble::Blocked(error)) => {
+                None => Box::pin(self.halve(first, of_first)).await,
+                Some(Trouble::Refused(error)) => {
+                    Box::pin(self.halve(first, of_first)).await?;
+                    Box::pin(self.halve(second, Trouble::Refused(error))).await
+                }
+                // Nothing gets through, so it is hardly because of a row.
+                Some(Trouble::Unknown(error) | Trouble::Blocked(error)) => {
                     self.why = Some(error);
                     Ok(())
                 }
-                of_second => {
-                    Box::pin(self.halve(first, of_first)).await?;
-                    match of_second {
-                        None => Ok(()),
-                        Some(of_second) => Box::pin(self.halve(second, of_second)).await,
-                    }
-                }
             };
         }
-        Box::pin(self.write_all(rows)).await
-    }
-
-    fn settle(&mut self, row: &mut Row, trouble: Trouble) {
-        match trouble {
-            Trouble::Refused(error) => drop(row.failed(error)),
-            Trouble::Unknown(error) => {
-                self.unknown.insert(row.record.usage.id);
-                self.why = Some(error);
-            }
-            Trouble::Blocked(error) => self.why = Some(error),
-        }
+        Box::pin(self.write_part(rows)).await
     }
 
     /// Writes all rows in one statement, or none.
     async fn together(&mut self, rows: &mut [Row]) -> Result<Option<Trouble>> {
+        let start = Instant::now();
         let error = match answered(self.timeout, self.run(rows)).await {
             Ok(outcomes) => {
+                self.has_written = true;
                 for (row, outcome) in rows.iter_mut().zip(outcomes) {
                     match outcome {
-                        Ok(outcome) => {
-                            self.written = Some(row.record.usage.id);
-                            row.written(self.part, outcome);
-                        }
+                        Ok(outcome) => row.written(self.part, outcome),
                         Err(error) => drop(row.failed(error)),
                     }
                 }
@@ -157,13 +114,12 @@ impl<'c> Statements<'c> {
             }
             Err(error) => error,
         };
-        use Transient::{Cancelled, Deadlock, SerializationFailure, StatementTimeout};
         match &error {
-            Error::Transient {
-                cause: Cancelled | Deadlock | SerializationFailure | StatementTimeout,
-                ..
-            } => Ok(Some(Trouble::Blocked(error))),
+            Error::Transient { cause, .. } if cause.is_of_statement() => {
+                Ok(Some(Trouble::Blocked(error)))
+            }
             Error::Transient { .. } => Err(error),
+            Error::Database(_) if start.elapsed() > LONG => Ok(Some(Trouble::Blocked(error))),
             Error::Database(_) => Ok(Some(Trouble::Unknown(error))),
             _ => Ok(Some(Trouble::Refused(error))),
         }

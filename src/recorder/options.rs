@@ -47,7 +47,7 @@ impl Default for RecorderOptions {
 
 impl RecorderOptions {
     /// How many statements are under way at a time, each on a connection of its own; 1 unless set, 64 at most. Another
-    /// connection is made for records that are in somebody's way, when there are any.
+    /// connection is made for records that are tried row by row, when there are any.
     pub fn writers(mut self, writers: usize) -> Self {
         self.writers = writers;
         self
@@ -79,8 +79,8 @@ impl RecorderOptions {
         self
     }
 
-    /// How long after a record was taken it is tried while the database can't be reached or gives way; 10 minutes unless
-    /// set. The attempt under way then is the last.
+    /// How long after a record was taken it is tried while the database can't be reached, gives way or is in trouble of its own;
+    /// 10 minutes unless set. The attempt under way then is the last.
     pub fn retry_for(mut self, time: Duration) -> Self {
         self.retry_for = time;
         self

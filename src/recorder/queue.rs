@@ -9,7 +9,6 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
-use super::RecorderOptions;
 use super::row::Row;
 
 /// Rows in the order in which they came.
@@ -30,13 +29,8 @@ struct Waiting {
 }
 
 impl Queue {
-    pub(super) fn new(options: &RecorderOptions) -> Self {
-        Self {
-            waiting: Mutex::default(),
-            arrived: Notify::new(),
-            max_batch: options.max_batch,
-            max_delay: options.max_delay,
-        }
+    pub(super) fn new(max_batch: usize, max_delay: Duration) -> Self {
+        Self { waiting: Mutex::default(), arrived: Notify::new(), max_batch, max_delay }
     }
 
     /// Puts a row in. When the queue is closed the row is dropped, which its caller is told.
@@ -52,13 +46,25 @@ impl Queue {
         }
     }
 
+    /// Puts rows back behind the others, also when the queue is closed: they were in it.
+    pub(super) fn put_back(&self, rows: &mut Vec<Row>) {
+        self.waiting().rows.extend(rows.drain(..));
+        self.arrived.notify_one();
+    }
+
+    /// Whether a row has waited since `instant` or longer.
+    pub(super) fn has_older(&self, instant: Instant) -> bool {
+        self.waiting().rows.iter().any(|row| row.accepted <= instant)
+    }
+
     /// The rows of the next statement, when there are enough or they have waited long enough. `None` once the queue is
-    /// closed and empty.
-    pub(super) async fn next(&self) -> Option<Vec<Row>> {
+    /// closed and empty. When it `is_busy`, callers that are about to put something in do so first: those that were just
+    /// answered, and those behind the one whose arrival woke this task. A lone caller would only wait for nobody.
+    pub(super) async fn next(&self, is_busy: bool) -> Option<Vec<Row>> {
         loop {
-            // Callers that are about to put something in do so first: those that were just answered, and those
-            // behind the one whose arrival woke this task.
-            yield_now().await;
+            if is_busy {
+                yield_now().await;
+            }
             let mut arrived = pin!(self.arrived.notified());
             // From here on, an arrival isn't missed.
             arrived.as_mut().enable();
@@ -146,6 +152,7 @@ enum Next {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::RecorderOptions;
     use crate::operations::record::Record;
     use crate::recorder::capacity::Capacity;
     use crate::recorder::metrics::Metrics;
@@ -158,7 +165,7 @@ mod tests {
     fn the_older_are_taken_wherever_they_are() {
         let metrics = Arc::new(Metrics::new(Part::Request));
         let options = RecorderOptions::default();
-        let (queue, capacity) = (Queue::new(&options), Capacity::new(&options));
+        let (queue, capacity) = (Queue::new(512, Duration::ZERO), Capacity::new(&options));
         let now = Instant::now();
         for age in [1, 3, 0, 2, 3, 1_u64] {
             let request = NewRequest::new(seed::version(7), AllocationSubject::User);

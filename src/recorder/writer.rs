@@ -1,6 +1,6 @@
 //! The task that writes what waits.
 
-use backon::{BackoffBuilder, ExponentialBuilder};
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use diesel_async::AsyncPgConnection;
 use futures_util::FutureExt;
 use std::future::pending;
@@ -22,17 +22,17 @@ use crate::error::{Error, Result, Transient};
 /// How long to wait before the first repetition of a statement, and before a later one; jitter comes on top.
 const RETRY_AFTER: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(2_500)];
 
-/// How long a batch of requests may take when room is scarce, and how long to wait after a panic.
-const PATIENCE: Duration = Duration::from_secs(1);
-
 /// Writes one part of the rows of a queue, over a connection of its own.
 pub(super) struct Writer {
     pub(super) part: Part,
     pub(super) queue: Arc<Queue>,
     /// Where rows go of which another part is left.
     pub(super) next: Option<Arc<Feed>>,
-    /// Where rows go that others get past; they are tried again here where there is no such place.
+    /// Where rows wait that weren't written and aren't refused, while others are. Where there is no such place, that is
+    /// this writer's own queue.
     pub(super) aside: Option<Arc<Feed>>,
+    /// How long this writer waits between rows as long as none is written.
+    pub(super) pauses: Option<ExponentialBackoff>,
     pub(super) capacity: Arc<Capacity>,
     pub(super) connect: ConnectOptions,
     pub(super) conn: Option<AsyncPgConnection>,
@@ -51,7 +51,7 @@ impl Writer {
             // A metrics recorder or a tracing subscriber is the host's code, and may panic.
             while AssertUnwindSafe(self.write_all(&mut rows)).catch_unwind().await.is_err() {
                 self.conn = None;
-                sleep(PATIENCE).await;
+                sleep(RETRY_AFTER[1]).await;
             }
         };
         let told = async {
@@ -73,39 +73,32 @@ impl Writer {
 
     /// Writes all that comes, beginning with `rows`.
     async fn write_all(&mut self, rows: &mut Vec<Row>) {
-        let (queue, capacity) = (Arc::clone(&self.queue), Arc::clone(&self.capacity));
+        let queue = Arc::clone(&self.queue);
+        let mut is_busy = false;
         loop {
-            if rows.is_empty() {
-                let Some(next) = queue.next().await else { return };
-                *rows = next;
-            }
-            let part = self.part;
-            tokio::select! {
-                () = self.write(rows) => {}
-                () = crowded(part, &capacity) => self.make_way(rows),
-            }
+            self.write(rows).await;
+            let Some(next) = queue.next(is_busy).await else { return };
+            *rows = next;
+            is_busy = rows.len() > 1;
         }
     }
 
-    /// Writes rows, again and again until each is written or has failed.
+    /// Writes rows, again and again until each is written, has failed or waits elsewhere.
     async fn write(&mut self, rows: &mut Vec<Row>) {
         self.pass_on(rows);
+        if rows.is_empty() {
+            return;
+        }
         let start = Instant::now();
         self.metrics.batch_rows.record(rows.len() as f64);
         self.capacity.observe();
-        let [first, later] = RETRY_AFTER;
-        let backoff = ExponentialBuilder::new()
-            .with_min_delay(first)
-            .with_max_delay(later)
-            .with_jitter()
-            .without_max_times();
-        for delay in backoff.build() {
+        for delay in backoff() {
             self.attempt(rows).await;
             self.capacity.observe();
             if rows.is_empty() {
                 break;
             }
-            sleep(delay.min(self.time_left(rows))).await;
+            sleep(delay.min(self.time_left(rows).max(RETRY_AFTER[0]))).await;
         }
         self.metrics.batch_seconds.record(start.elapsed().as_secs_f64());
     }
@@ -116,21 +109,35 @@ impl Writer {
         self.pass_on(rows);
         let (error, is_servers) = match written {
             Ok(Err(error)) if !rows.is_empty() => (error, false),
-            Ok(_) => return,
+            Ok(_) => {
+                self.pauses = None;
+                return;
+            }
             Err(error) => (error, true),
         };
         if !keeps_connection(&error) {
             self.conn = None;
         }
-        // Others may get through: those that wait have yet to be tried.
-        self.give_up(rows, &error, is_servers || self.aside.is_none());
+        // Where others may get through, those that wait have yet to be tried.
+        let is_over = self.give_up(rows, &error, is_servers);
         if rows.is_empty() {
             return;
         }
         self.metrics.retries.increment(1);
         tracing::warn!(rows = rows.len(), %error, "recording is tried again");
-        if let (false, Some(aside)) = (is_servers, &self.aside) {
-            rows.drain(..).for_each(|row| aside.push(row));
+        if is_servers {
+            return;
+        }
+        match &self.aside {
+            Some(aside) => rows.drain(..).for_each(|row| aside.push(row)),
+            None => {
+                // Behind the others that are aside.
+                self.queue.put_back(rows);
+                let pauses = self.pauses.get_or_insert_with(backoff);
+                if !is_over && let Some(pause) = pauses.next() {
+                    sleep(pause).await;
+                }
+            }
         }
     }
 
@@ -145,38 +152,30 @@ impl Writer {
 
     /// Lets go of the rows of which this part is written, or which have failed.
     fn pass_on(&self, rows: &mut Vec<Row>) {
+        let before = rows.len();
         for row in rows.extract_if(.., |row| row.left() != Some(self.part)) {
             if let (Some(next), Some(_)) = (&self.next, row.left()) {
                 next.push(row);
             }
         }
+        self.capacity.got_on(self.part, before - rows.len());
     }
 
-    /// Gives back the rows whose time is over, and those that still `wait`, if they are to.
-    fn give_up(&self, rows: &mut Vec<Row>, error: &Error, wait: bool) {
-        let Some(oldest) = Instant::now().checked_sub(self.options.retry_for) else { return };
+    /// Gives back the rows whose time is over, and those that `wait`, if they are to. Tells whether there were any.
+    fn give_up(&self, rows: &mut Vec<Row>, error: &Error, wait: bool) -> bool {
+        let Some(oldest) = Instant::now().checked_sub(self.options.retry_for) else { return false };
         let mut old: Vec<Row> = rows.extract_if(.., |row| row.accepted <= oldest).collect();
         if wait {
             old.extend(self.queue.take_older(oldest));
         }
-        if !old.is_empty() {
-            tracing::error!(rows = old.len(), %error, "recording is given up");
-        }
+        self.capacity.got_on(self.part, old.len());
         for row in &mut old {
             row.failed(error.clone());
         }
-    }
-
-    /// Gives back all rows, those that wait too: what doesn't get on leaves its room to what is to be billed.
-    fn make_way(&mut self, rows: &mut Vec<Row>) {
-        // A statement may be under way.
-        self.conn = None;
-        self.pass_on(rows);
-        let mut all: Vec<Row> = rows.drain(..).chain(self.queue.take_all()).collect();
-        tracing::error!(rows = all.len(), "requests aren't attributed: usages need their room");
-        for row in &mut all {
-            row.failed(Error::RecorderFull);
+        if !old.is_empty() {
+            tracing::error!(rows = old.len(), %error, "recording is given up");
         }
+        !old.is_empty()
     }
 
     /// How long until the time of one of the rows is over.
@@ -198,24 +197,25 @@ impl Drop for Writer {
     }
 }
 
-/// Resolves when requests have been under way for a while and room is scarce.
-async fn crowded(part: Part, capacity: &Capacity) {
-    if part != Part::Request {
-        return pending().await;
-    }
-    loop {
-        sleep(PATIENCE).await;
-        if capacity.is_scarce() {
-            return;
-        }
-    }
+/// How long to wait before one repetition after the other.
+fn backoff() -> ExponentialBackoff {
+    let [first, later] = RETRY_AFTER;
+    ExponentialBuilder::new()
+        .with_min_delay(first)
+        .with_max_delay(later)
+        .with_jitter()
+        .without_max_times()
+        .build()
 }
 
 /// Whether the connection is as good as before. What is prepared on one may be why the server refuses a statement.
 fn keeps_connection(error: &Error) -> bool {
-    use Transient::{Cancelled, Deadlock, OutOfResources, SerializationFailure, StatementTimeout};
-    let Error::Transient { cause, .. } = error else { return false };
-    matches!(cause, Cancelled | Deadlock | OutOfResources | SerializationFailure | StatementTimeout)
+    match error {
+        Error::Transient { cause, .. } => {
+            cause.is_of_statement() || *cause == Transient::OutOfResources
+        }
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -230,9 +230,10 @@ mod tests {
     fn writer(options: RecorderOptions) -> Writer {
         Writer {
             part: Part::Both,
-            queue: Arc::new(Queue::new(&options)),
+            queue: Arc::new(Queue::new(512, Duration::ZERO)),
             next: None,
             aside: None,
+            pauses: None,
             capacity: Arc::new(Capacity::new(&options)),
             connect: ConnectOptions::parse("postgres://db.example/app").unwrap(),
             conn: None,

@@ -72,7 +72,7 @@ async fn a_usage_is_billed_though_its_version_is_missing_and_attributed_later() 
 #[tokio::test]
 async fn usages_are_billed_while_nothing_can_be_attributed() {
     const MAX_ROWS: usize = 10;
-    const ROUNDS: usize = 3;
+    const ROUNDS: usize = 2;
     let (db, mut conn, experiment, version) = experiment().await;
     let recorder = start(&db.url(), billing_first().max_batch(MAX_ROWS).max_rows(MAX_ROWS)).await;
     let holder = lock(&db, "model_experiment_request").await;

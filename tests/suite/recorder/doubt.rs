@@ -4,7 +4,7 @@ use super::{
     LONG, all_recorded, burst, database, options, record, recorded, said, start, unlock,
     until_empty,
 };
-use crate::support::fixtures::{eventually, raw};
+use crate::support::fixtures::{bill, eventually, raw};
 use crate::support::log::Log;
 use diesel_async::AsyncPgConnection;
 use metrics::{
@@ -63,22 +63,25 @@ async fn what_the_server_says_of_itself_is_waited_out_whatever_it_says() {
 }
 
 #[tokio::test]
-async fn what_only_one_record_is_refused_with_is_its_own() {
+async fn what_some_are_refused_with_comes_back_to_them_alone_when_their_time_is_over() {
     let (db, mut conn, version) = database().await;
     refuse(&mut conn, "ROW", "NEW.cost = 7", "no sevens").await;
-    let recorder = start(&db.url(), options()).await;
-    for at in [0, 3, 7] {
-        let mut given = [(); 8].map(|()| record(version));
+    let options = options().retry_for(Duration::from_secs(2));
+    let recorder = start(&db.url(), options).await;
+    let mut given: Vec<_> = (0..64).map(|_| record(version)).collect();
+    let sevens = [0, 3, 31, 63];
+    for at in sevens {
         given[at].usage.cost = 7;
-        for (place, receipt) in burst(&recorder, given).into_iter().enumerate() {
-            let end = said(receipt).await.map_err(|not| not.error);
-            assert_eq!(end.is_err(), place == at, "{end:?}");
-            if let Err(error) = end {
-                assert_eq!(error, Error::Database("no sevens".to_owned()));
-            }
+    }
+    for (at, receipt) in burst(&recorder, given).into_iter().enumerate() {
+        let end = said(receipt).await.map_err(|not| not.error);
+        if sevens.contains(&at) {
+            assert_eq!(end, Err(Error::Database("no sevens".to_owned())));
+        } else {
+            assert!(end.is_ok(), "{at}: {end:?}");
         }
     }
-    assert_eq!(recorded(&mut conn).await, [21, 21]);
+    assert_eq!(recorded(&mut conn).await, [60, 60]);
 }
 
 #[tokio::test]
@@ -98,26 +101,25 @@ async fn what_is_refused_alone_is_tried_for_its_time_and_nobody_waits_for_it() {
 }
 
 #[tokio::test]
-async fn a_record_that_another_session_holds_keeps_no_other_from_being_written() {
+async fn records_that_another_session_holds_keep_no_other_from_being_written() {
     let (db, mut conn, version) = database().await;
-    let held = record(version);
-    let mut holder = db.connect().await;
-    let hold = format!(
-        "BEGIN; INSERT INTO microdollar_usage (id, kilo_user_id, cost, input_tokens, output_tokens,
-            cache_write_tokens, cache_hit_tokens) VALUES ('{}', 'user-1', 0, 0, 0, 0, 0)",
-        held.usage.id
-    );
-    raw(&mut holder, &hold).await.unwrap();
     let options = options().write_timeout(Duration::from_millis(300)).max_batch(50);
     let recorder = start(&db.url(), options).await;
-    let mut given = vec![held];
-    given.extend((0..99).map(|_| record(version)));
-    let mut receipts = burst(&recorder, given).into_iter();
-    let of_held = receipts.next().unwrap();
-    all_recorded(receipts).await;
-    assert_eq!(recorder.len(), 1);
+    let given: Vec<_> = (0..100).map(|_| record(version)).collect();
+    let held = [0, 49, 99];
+    let mut holder = db.connect().await;
+    raw(&mut holder, "BEGIN").await.unwrap();
+    for at in held {
+        assert!(bill(&mut holder, &given[at].usage).await);
+    }
+    let (mut of_held, mut others) = (Vec::new(), Vec::new());
+    for (at, receipt) in burst(&recorder, given).into_iter().enumerate() {
+        if held.contains(&at) { of_held.push(receipt) } else { others.push(receipt) }
+    }
+    all_recorded(others).await;
+    assert_eq!(recorder.len(), held.len());
     unlock(holder).await;
-    all_recorded([of_held]).await;
+    all_recorded(of_held).await;
     until_empty(&recorder).await;
     assert_eq!(recorded(&mut conn).await, [100, 100]);
 }
