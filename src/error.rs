@@ -166,10 +166,10 @@ pub enum Error {
     /// The pool was closed.
     #[error("the pool is closed")]
     PoolClosed,
-    /// The recorder has no room for another record.
+    /// The recorder has no room for another record; within [`NotAttributed`](Self::NotAttributed), the request made room.
     #[error("the recorder is full")]
     RecorderFull,
-    /// The recorder was shut down, or its runtime has ended.
+    /// The recorder was shut down, its runtime has ended, or a panic of the host's own code came between.
     #[error("the recorder is closed")]
     RecorderClosed,
     /// The database couldn't serve the statement now; the same call may succeed later.
@@ -282,7 +282,7 @@ impl fmt::Display for Transient {
             Self::ReadOnly => "the database takes no writes",
             Self::TooManyConnections => "the database has no connection to spare",
             Self::PoolTimeout => "no pooled connection came free in time",
-            Self::StatementTimeout => "the statement took too long",
+            Self::StatementTimeout => "the statement or a lock that it waited for took too long",
             Self::Deadlock => "the transaction gave way in a deadlock",
             Self::SerializationFailure => "concurrent changes got in the way",
             Self::OutOfResources => "the database has run out of a resource",

@@ -86,8 +86,8 @@ impl RecorderOptions {
         self
     }
 
-    /// How long the database may take for a statement; 10 seconds unless set. When it hasn't answered for twice as
-    /// long, the connection counts as lost.
+    /// How long the database may take for a statement; 10 seconds unless set. For somebody else's lock a statement waits two
+    /// seconds at most, whatever the URL says. When there is no answer for twice the timeout, the connection counts as lost.
     pub fn write_timeout(mut self, timeout: Duration) -> Self {
         self.write_timeout = timeout;
         self

@@ -28,8 +28,8 @@ pub(super) struct Writer {
     pub(super) queue: Arc<Queue>,
     /// Where rows go of which another part is left.
     pub(super) next: Option<Arc<Feed>>,
-    /// Where rows wait that weren't written and aren't refused, while others are. Where there is no such place, that is
-    /// this writer's own queue.
+    /// Where rows wait that are neither written nor refused, so that others aren't kept waiting. Where there is no such
+    /// place, that is this writer's own queue.
     pub(super) aside: Option<Arc<Feed>>,
     /// How long this writer waits between rows as long as none is written.
     pub(super) pauses: Option<ExponentialBackoff>,
@@ -92,12 +92,18 @@ impl Writer {
         let start = Instant::now();
         self.metrics.batch_rows.record(rows.len() as f64);
         self.capacity.observe();
-        for delay in backoff() {
+        let mut delays = backoff();
+        loop {
+            let before = rows.len();
             self.attempt(rows).await;
             self.capacity.observe();
             if rows.is_empty() {
                 break;
             }
+            if rows.len() < before {
+                delays = backoff();
+            }
+            let delay = delays.next().unwrap_or(RETRY_AFTER[1]);
             sleep(delay.min(self.time_left(rows).max(RETRY_AFTER[0]))).await;
         }
         self.metrics.batch_seconds.record(start.elapsed().as_secs_f64());
@@ -119,7 +125,7 @@ impl Writer {
             self.conn = None;
         }
         // Where others may get through, those that wait have yet to be tried.
-        let is_over = self.give_up(rows, &error, is_servers);
+        self.give_up(rows, &error, is_servers);
         if rows.is_empty() {
             return;
         }
@@ -133,10 +139,8 @@ impl Writer {
             None => {
                 // Behind the others that are aside.
                 self.queue.put_back(rows);
-                let pauses = self.pauses.get_or_insert_with(backoff);
-                if !is_over && let Some(pause) = pauses.next() {
-                    sleep(pause).await;
-                }
+                let pause = self.pauses.get_or_insert_with(backoff).next();
+                sleep(pause.unwrap_or(RETRY_AFTER[1])).await;
             }
         }
     }
@@ -161,11 +165,11 @@ impl Writer {
         self.capacity.got_on(self.part, before - rows.len());
     }
 
-    /// Gives back the rows whose time is over, and those that `wait`, if they are to. Tells whether there were any.
-    fn give_up(&self, rows: &mut Vec<Row>, error: &Error, wait: bool) -> bool {
-        let Some(oldest) = Instant::now().checked_sub(self.options.retry_for) else { return false };
+    /// Gives back the rows whose time is over; also those that wait, where `is_for_all`.
+    fn give_up(&self, rows: &mut Vec<Row>, error: &Error, is_for_all: bool) {
+        let Some(oldest) = Instant::now().checked_sub(self.options.retry_for) else { return };
         let mut old: Vec<Row> = rows.extract_if(.., |row| row.accepted <= oldest).collect();
-        if wait {
+        if is_for_all {
             old.extend(self.queue.take_older(oldest));
         }
         self.capacity.got_on(self.part, old.len());
@@ -175,7 +179,6 @@ impl Writer {
         if !old.is_empty() {
             tracing::error!(rows = old.len(), %error, "recording is given up");
         }
-        !old.is_empty()
     }
 
     /// How long until the time of one of the rows is over.
