@@ -3,6 +3,7 @@
 mod capacity;
 mod inlet;
 mod isolation;
+mod lane;
 mod metrics;
 mod options;
 mod queue;
@@ -21,10 +22,9 @@ use tokio::time::timeout;
 
 use self::capacity::Capacity;
 use self::inlet::Inlet;
-use self::metrics::Metrics;
-use self::queue::{Feed, Queue};
+use self::lane::{Lane, Lanes};
+use self::queue::Queue;
 use self::row::{Part, Row};
-use self::writer::Writer;
 use crate::connection::ConnectOptions;
 use crate::error::{Error, Result};
 use crate::operations::record::Record;
@@ -131,46 +131,24 @@ impl Recorder {
             .setting("lock_timeout", &lock_timeout.as_millis().max(1).to_string());
         let conn = connect.connect_within(options.write_timeout).await?;
 
-        let capacity = Arc::new(Capacity::new(&options));
-        let (mut queues, mut tasks) = (Vec::new(), JoinSet::new());
         let (stop, told) = watch::channel(false);
-        let mut lane = |part, next: Option<Arc<Feed>>, mut conn| {
-            let metrics = Arc::new(Metrics::new(part));
-            let mut feed = |writers, queue: Queue, aside: Option<Arc<Feed>>, mut conn| {
-                let queue = Arc::new(queue);
-                for _ in 0..writers {
-                    let writer = Writer {
-                        part,
-                        queue: Arc::clone(&queue),
-                        next: next.clone(),
-                        aside: aside.clone(),
-                        pauses: None,
-                        capacity: Arc::clone(&capacity),
-                        connect: connect.clone(),
-                        conn: Option::take(&mut conn),
-                        options: options.clone(),
-                        metrics: Arc::clone(&metrics),
-                        is_done: false,
-                    };
-                    tasks.spawn(writer.run(told.clone()));
-                }
-                queues.push(Arc::clone(&queue));
-                Arc::new(Feed::new(queue))
-            };
-            // Row by row, so that none is in another's way.
-            let aside = feed(1, Queue::new(1, Duration::ZERO), None, None);
-            let queue = Queue::new(options.max_batch, options.max_delay);
-            (feed(options.writers, queue, Some(aside), Option::take(&mut conn)), metrics)
+        let is_billing_first = options.billing_first;
+        let capacity = Arc::new(Capacity::new(&options));
+        let mut lanes = Lanes {
+            options,
+            connect,
+            capacity: Arc::clone(&capacity),
+            stop: told,
+            writers: JoinSet::new(),
         };
-        let (part, requests) = if options.billing_first {
-            (Part::Usage, Some(lane(Part::Request, None, None).0))
-        } else {
-            (Part::Both, None)
-        };
-        let (feed, metrics) = lane(part, requests, Some(conn));
-        let of_requests = if options.billing_first { queues[..2].to_vec() } else { Vec::new() };
-        let inlet = Inlet::new(Arc::clone(&capacity), feed, part, of_requests, metrics);
-        Ok(Self(Arc::new(Inner { inlet, capacity, queues, writers: Mutex::new(tasks), stop })))
+        let requests = is_billing_first.then(|| lanes.start(Part::Request, None, None));
+        let part = if is_billing_first { Part::Usage } else { Part::Both };
+        let Lane { feed, queues, metrics } = lanes.start(part, requests.as_ref(), Some(conn));
+        let requests: Vec<_> = requests.into_iter().flat_map(|lane| lane.queues).collect();
+        let queues = queues.into_iter().chain(requests.clone()).collect();
+        let inlet = Inlet::new(Arc::clone(&capacity), feed, part, requests, metrics);
+        let writers = Mutex::new(lanes.writers);
+        Ok(Self(Arc::new(Inner { inlet, capacity, queues, writers, stop })))
     }
 
     /// Takes a record, as soon as there is room for it. The receipt resolves when it is committed, and may be dropped.
