@@ -102,7 +102,6 @@ fn of_server(kind: DatabaseErrorKind, information: &dyn DatabaseErrorInformation
         | Kind::ForeignKeyViolation
         | Kind::RestrictViolation
         | Kind::ExclusionViolation
-        | Kind::NotNullViolation
         | Kind::CheckViolation => {
             match Constraint::violated(information.constraint_name(), message) {
                 Some(constraint) => guard::refusal(constraint, information.details())
