@@ -8,6 +8,7 @@
 //!
 //! Every query takes `&mut AsyncPgConnection` first, so that it joins a transaction of the caller's.
 
+mod backoff;
 pub mod bucketing;
 pub mod connection;
 pub mod error;

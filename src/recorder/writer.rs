@@ -1,6 +1,6 @@
 //! The task that writes what waits.
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use backon::ExponentialBackoff;
 use diesel_async::AsyncPgConnection;
 use futures_util::FutureExt;
 use std::future::pending;
@@ -16,11 +16,9 @@ use super::isolation::Statements;
 use super::metrics::Metrics;
 use super::queue::{Feed, Queue};
 use super::row::{Part, Row};
+use crate::backoff::{RETRY_AFTER, backoff};
 use crate::connection::ConnectOptions;
 use crate::error::{Error, Result, Transient};
-
-/// How long to wait before the first repetition of a statement, and before a later one; jitter comes on top.
-const RETRY_AFTER: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(2_500)];
 
 /// Writes one part of the rows of a queue, over a connection of its own.
 pub(super) struct Writer {
@@ -198,17 +196,6 @@ impl Drop for Writer {
             drop(self.queue.take_all());
         }
     }
-}
-
-/// How long to wait before one repetition after the other.
-fn backoff() -> ExponentialBackoff {
-    let [first, later] = RETRY_AFTER;
-    ExponentialBuilder::new()
-        .with_min_delay(first)
-        .with_max_delay(later)
-        .with_jitter()
-        .without_max_times()
-        .build()
 }
 
 /// Whether the connection is as good as before. What is prepared on one may be why the server refuses a statement.

@@ -1,6 +1,5 @@
 //! The task that keeps what is held up to date.
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use chrono::{DateTime, Utc};
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use futures_util::{FutureExt, StreamExt};
@@ -14,13 +13,11 @@ use tokio::time::{sleep, sleep_until};
 
 use super::clock::DatabaseClock;
 use super::{Held, RoutingOptions};
+use crate::backoff::backoff;
 use crate::connection::{ConnectOptions, answered};
 use crate::error::{Error, Result, Transient};
 use crate::operations::notify::CHANNEL;
 use crate::operations::routing::{self, RoutedExperiment};
-
-/// How long to wait before the first attempt to connect anew, and before a later one; jitter comes on top.
-const RECONNECT_AFTER: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(2_500)];
 
 /// How far apart polls are at least, however closely scheduled versions follow each other.
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -153,14 +150,8 @@ impl Follower {
     }
 
     async fn reconnect(&mut self) {
-        let [first, later] = RECONNECT_AFTER;
-        let backoff = ExponentialBuilder::new()
-            .with_min_delay(first)
-            .with_max_delay(later)
-            .with_jitter()
-            .without_max_times();
         let mut is_said_to_be_stale = false;
-        for delay in backoff.build() {
+        for delay in backoff() {
             sleep(delay).await;
             self.held.observe();
             if self.held.freshness.age() > self.options.max_staleness && !is_said_to_be_stale {
