@@ -8,26 +8,28 @@
 //!
 //! Every query takes `&mut AsyncPgConnection` first, so that it joins a transaction of the caller's.
 
-mod backoff;
-pub mod bucketing;
-pub mod connection;
+mod database;
 pub mod error;
-pub mod migrations;
-pub mod operations;
-pub mod pool;
-pub mod recorder;
-pub mod routing_cache;
+pub mod experiments;
+pub mod recording;
+pub mod reports;
+pub mod routing;
 #[expect(missing_docs, reason = "generated: the database's comments document tables and columns")]
 pub mod schema;
-pub mod tables;
+mod sql;
+mod tables;
 pub mod values;
 
-pub use diesel_async::AsyncPgConnection;
-pub use error::{Error, Result};
-pub use pool::Pool;
-pub use recorder::{Recorder, RecorderOptions};
-pub use routing_cache::{RoutingCache, RoutingOptions};
-pub use secrecy;
+pub use crate::database::connect::ConnectOptions;
+pub use crate::database::migrations;
+pub use crate::database::pool::{Pool, PoolOptions, PoolStatus};
+pub use crate::database::pooled_connection::PooledConnection;
+pub use crate::error::{Error, Result};
+pub use crate::recording::{Recorder, RecorderOptions};
+pub use crate::routing::{RoutingCache, RoutingOptions};
+pub use crate::sql::page::{Cursor, Page};
+pub use diesel_async::{AsyncConnection, AsyncPgConnection};
+pub use {chrono, secrecy, serde_json, uuid};
 
 #[cfg(test)]
 extern crate self as model_experiments;

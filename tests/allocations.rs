@@ -5,11 +5,9 @@
 mod support;
 
 use metrics_util::debugging::DebuggingRecorder;
-use model_experiments::bucketing::Subject;
-use model_experiments::operations::lifecycle;
-use model_experiments::operations::routing::{Route, Unavailable};
+use model_experiments::routing::{Route, Subject, Unavailable};
 use model_experiments::values::{AllocationSubject, CAPTURE_CAP, PromptCapture};
-use model_experiments::{RoutingCache, RoutingOptions};
+use model_experiments::{RoutingCache, RoutingOptions, experiments};
 use serde_json::json;
 use support::TestDatabase;
 use support::fixtures::{active, raw, unguard};
@@ -31,7 +29,7 @@ async fn a_routing_decision_allocates_nothing() {
     let conn = &mut db.connect().await;
     active(conn, "partner/served").await;
     let paused = active(conn, "partner/paused").await.experiment.id;
-    lifecycle::pause(conn, paused).await.unwrap();
+    experiments::pause(conn, paused).await.unwrap();
     let broken = active(conn, "partner/broken").await;
     unguard(conn).await;
     let sql = format!(

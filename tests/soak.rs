@@ -12,9 +12,7 @@ mod support;
 
 use clap::Parser;
 use diesel_async::AsyncPgConnection;
-use model_experiments::operations::record::{Outcome, Record};
-use model_experiments::tables::requests::NewRequest;
-use model_experiments::tables::usages::Usage;
+use model_experiments::recording::{NewRequest, Outcome, Record, Usage};
 use model_experiments::values::{AllocationSubject, VersionId};
 use model_experiments::{Recorder, RecorderOptions, connection, migrations};
 use peak_alloc::PeakAlloc;
@@ -77,7 +75,7 @@ async fn main() {
     let server = Server::durable(&Binaries::find(|_| {}).unwrap(), &settings).unwrap();
     let url = server.url("postgres");
     migrations::run(&url).await.unwrap();
-    let conn = &mut connection::connect(&url).await.unwrap();
+    let conn = &mut connect(&url).await.unwrap();
     let version = active(conn, "partner/foo").await.control_version.id;
 
     let recorder = RecorderOptions::default().writers(options.writers);

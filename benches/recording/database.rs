@@ -74,6 +74,6 @@ impl Database {
     }
 
     async fn connect(&self) -> AsyncPgConnection {
-        connection::connect(&self.url()).await.unwrap()
+        connect(&self.url()).await.unwrap()
     }
 }

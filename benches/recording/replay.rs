@@ -5,10 +5,9 @@ use std::path::Path;
 
 use crate::database::Database;
 use crate::measure::{self, Run};
-use crate::report;
 use crate::row::Row;
-use crate::trace;
 use crate::way::Way;
+use crate::{report, trace};
 
 /// Where they are, if they are.
 const TRACES: [&str; 2] = ["azure_llm_trace_2023_code.csv", "azure_llm_trace_2023_conv.csv"];

@@ -1,8 +1,6 @@
 //! What is recorded: for the crate as a record, and for others as plain values.
 
-use model_experiments::operations::record::Record;
-use model_experiments::tables::requests::NewRequest;
-use model_experiments::tables::usages::Usage;
+use model_experiments::recording::{NewRequest, Record, Usage};
 use model_experiments::values::{AllocationSubject, PromptCapture, VersionId};
 use serde_json::json;
 use std::borrow::Borrow;

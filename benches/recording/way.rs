@@ -1,6 +1,6 @@
 //! The ways to record that are compared.
 
-use model_experiments::operations::record::{self, Outcome};
+use model_experiments::recording::{Outcome, record};
 use model_experiments::{Pool, Recorder};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub enum Way {
     RawCopy(raw::Pool),
     /// [`record::usage_with_request`] for each row.
     Statement(Pool),
-    /// [`record::record_many`] for all rows.
+    /// [`record::many`] for all rows.
     Batch(Pool),
     /// The recorder, and waiting for the receipt of each row.
     Recorder(Recorder),
@@ -52,7 +52,7 @@ impl Way {
             }
             Self::Batch(pool) => {
                 let conn = &mut pool.get().await.unwrap();
-                for outcome in record::record_many(conn, &rows).await.unwrap() {
+                for outcome in record::many(conn, &rows).await.unwrap() {
                     assert_eq!(outcome.unwrap(), Outcome::Recorded);
                 }
             }

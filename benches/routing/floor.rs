@@ -5,7 +5,7 @@ use aes_gcm::{Aes256Gcm, Key};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use foldhash::fast::RandomState;
-use model_experiments::operations::routing::RoutedExperiment;
+use model_experiments::routing::RoutedExperiment;
 use model_experiments::values::{EncryptedApiKey, ExperimentId};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;

@@ -16,7 +16,7 @@ mod seed;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
-use model_experiments::operations::routing::{self, Route};
+use model_experiments::routing::{self, Route};
 use model_experiments::values::EncryptedApiKey;
 use model_experiments::{RoutingCache, RoutingOptions};
 use std::hint::black_box;

@@ -15,8 +15,8 @@ mod spread;
 mod support;
 
 use diesel_async::AsyncPgConnection;
-use model_experiments::operations::publish::{self, NewVersion};
-use model_experiments::operations::routing::{Route, Served};
+use model_experiments::experiments::{self, NewVersion};
+use model_experiments::routing::{Route, Served};
 use model_experiments::{RoutingCache, RoutingOptions};
 use peak_alloc::PeakAlloc;
 use std::fs;
@@ -152,7 +152,7 @@ async fn publish(conn: &mut AsyncPgConnection, caches: &[RoutingCache], model: &
     let (upstream, key) = (seed::upstream(), key(API_KEY));
     let variant = served(&caches[0], model).variant;
     let published =
-        publish::now(conn, variant, NewVersion::with_key(&upstream, &key)).await.unwrap();
+        experiments::publish(conn, variant, NewVersion::with_key(&upstream, &key)).await.unwrap();
     let committed = Instant::now();
     while caches.iter().any(|cache| served(cache, model).version != published.id) {
         thread::yield_now();

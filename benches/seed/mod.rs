@@ -1,7 +1,7 @@
 //! Databases that have grown, to measure on.
 
 use diesel_async::AsyncPgConnection;
-use model_experiments::bucketing::Subject;
+use model_experiments::routing::Subject;
 use model_experiments::values::Upstream;
 use serde_json::Value;
 
@@ -60,7 +60,7 @@ WHERE public_model_id LIKE '{name}/%'"
 
 /// The subject of a gateway's user.
 pub fn user(id: &str) -> Option<Subject<'_>> {
-    Subject::first_of(Some(id), None, None)
+    Subject::user(id)
 }
 
 /// An upstream of some 2 KiB.

@@ -8,10 +8,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use chrono::DateTime;
-use model_experiments::operations::lifecycle;
-use model_experiments::operations::publish::{self, NewVersion};
-use model_experiments::operations::summary::{self, VersionSummary};
-use model_experiments::tables::variants;
+use model_experiments::experiments::{self, NewVersion};
+use model_experiments::reports::summary::{self, VersionSummary};
 use model_experiments::values::{ApiKeyCipher, ExperimentId, Timestamp, Upstream, VersionId};
 use model_experiments::{Error, Pool};
 use secrecy::SecretString;
@@ -88,23 +86,23 @@ async fn publish(
         None => NewVersion::keeping_key(&upstream),
     };
     let conn = &mut operator.pool.get().await?;
-    let variants = variants::list(conn, operator.experiment).await?;
+    let variants = experiments::list_variants(conn, operator.experiment).await?;
     let variant = variants
         .iter()
         .find(|variant| variant.label.as_str() == label)
         .ok_or_else(|| Refused(StatusCode::NOT_FOUND, format!("there is no variant {label}")))?;
-    let version = publish::now(conn, variant.id, new).await?;
+    let version = experiments::publish(conn, variant.id, new).await?;
     tracing::info!(label, version = %version.id, "published");
     Ok(Json(version.id))
 }
 
 async fn pause(State(operator): State<Arc<Operator>>) -> Result<(), Refused> {
-    lifecycle::pause(&mut *operator.pool.get().await?, operator.experiment).await?;
+    experiments::pause(&mut *operator.pool.get().await?, operator.experiment).await?;
     Ok(())
 }
 
 async fn resume(State(operator): State<Arc<Operator>>) -> Result<(), Refused> {
-    lifecycle::activate(&mut *operator.pool.get().await?, operator.experiment).await?;
+    experiments::activate(&mut *operator.pool.get().await?, operator.experiment).await?;
     Ok(())
 }
 

@@ -5,11 +5,8 @@ use axum::body::Bytes;
 use axum::extract::{ConnectInfo, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use model_experiments::bucketing::Subject;
-use model_experiments::operations::record::Record;
-use model_experiments::operations::routing::{Route, Served};
-use model_experiments::tables::requests::NewRequest;
-use model_experiments::tables::usages::Usage;
+use model_experiments::recording::{NewRequest, Record, Usage};
+use model_experiments::routing::{Route, Served, Subject};
 use model_experiments::values::{PromptCapture, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -79,7 +76,7 @@ async fn serve(gateway: Arc<Gateway>, request: Request) -> Result<Answer, Refusa
             let record = recordable(&request, model, billed, &served, outcome.as_ref().ok());
             // The client waits neither for the commit, of which the recorder says when it fails for good, nor for room
             // in an outage: a service that must lose nothing has a place for what isn't taken.
-            if let Err(refused) = gateway.recorder.try_record(record) {
+            if let Err(refused) = gateway.recorder.try_submit(record) {
                 tracing::error!(request = %request.id, error = %refused, "not even tried to record");
             }
             outcome

@@ -2,11 +2,8 @@
 
 use diesel_async::AsyncPgConnection;
 use model_experiments::RoutingCache;
-use model_experiments::bucketing::Subject;
-use model_experiments::operations::publish::{self, NewVersion};
-use model_experiments::operations::routing::Route;
-use model_experiments::operations::{lifecycle, structure};
-use model_experiments::tables::experiments::{self, NewExperiment};
+use model_experiments::experiments::{self, NewExperiment, NewVersion};
+use model_experiments::routing::{Route, Subject};
 use model_experiments::values::{
     ApiKeyCipher, ExperimentId, Label, PublicModelId, Upstream, VariantId, Weight,
 };
@@ -51,7 +48,7 @@ pub async fn create(
     let model =
         PublicModelId::new(format!("demo/preview-{}", &Uuid::now_v7().simple().to_string()[24..]))?;
     let new = NewExperiment::new(model.clone(), "Gateway: rc1 or rc2");
-    let id = experiments::insert(conn, &new).await?.id;
+    let id = experiments::create(conn, &new).await?.id;
     let base_url = format!("{url}/v1");
     let control = json!({
         "internal_id": MODELS[0].0,
@@ -68,7 +65,7 @@ pub async fn create(
     let [control_key, candidate_key] = [MODELS[0].1[0], MODELS[1].1[0]].map(SecretString::from);
     variant(conn, cipher, id, ("control", 1), control, control_key).await?;
     let candidate = variant(conn, cipher, id, ("candidate", 3), candidate, candidate_key).await?;
-    lifecycle::activate(conn, id).await?;
+    experiments::activate(conn, id).await?;
     Ok(Demonstration { id, model, candidate })
 }
 
@@ -81,9 +78,9 @@ async fn variant(
     api_key: SecretString,
 ) -> Result<VariantId> {
     let (label, weight) = (Label::new(label)?, Weight::new(weight)?);
-    let id = structure::insert_variant(conn, experiment, &label, weight).await?.id;
+    let id = experiments::add_variant(conn, experiment, &label, weight).await?.id;
     let (upstream, key) = (Upstream::from_json(upstream)?, cipher.encrypt(&api_key)?);
-    publish::now(conn, id, NewVersion::with_key(&upstream, &key)).await?;
+    experiments::publish(conn, id, NewVersion::with_key(&upstream, &key)).await?;
     Ok(id)
 }
 
@@ -98,7 +95,7 @@ pub fn say_what_to_try(
     let model = experiment.model.as_str();
     // Somebody whom the swap concerns.
     let is_candidate = |user: &String| {
-        let route = routing.pick(model, Subject::first_of(Some(user), None, None));
+        let route = routing.pick(model, Subject::user(user));
         matches!(route, Route::Serve(served) if served.variant == experiment.candidate)
     };
     let user = (1..1_000).map(|at| format!("user-{at}")).find(is_candidate).unwrap_or_default();

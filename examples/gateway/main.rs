@@ -22,10 +22,9 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use clap::Parser;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use model_experiments::operations::lifecycle;
 use model_experiments::values::ApiKeyCipher;
 use model_experiments::{
-    Pool, Recorder, RecorderOptions, RoutingCache, RoutingOptions, migrations,
+    Pool, Recorder, RecorderOptions, RoutingCache, RoutingOptions, experiments, migrations,
 };
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -137,7 +136,7 @@ async fn run(arguments: Arguments) -> Result<()> {
     }
     gateway.routing.shutdown().await;
     // A real gateway leaves experiments alone; this one's upstream ends with it.
-    lifecycle::complete(&mut *pool.get().await?, experiment.id).await?;
+    experiments::complete(&mut *pool.get().await?, experiment.id).await?;
     Ok(())
 }
 

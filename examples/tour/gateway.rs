@@ -2,11 +2,8 @@
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
-use model_experiments::bucketing::Subject;
-use model_experiments::operations::record::{Outcome, Record};
-use model_experiments::operations::routing::Route;
-use model_experiments::tables::requests::NewRequest;
-use model_experiments::tables::usages::Usage;
+use model_experiments::recording::{NewRequest, Outcome, Record, Usage};
+use model_experiments::routing::{Route, Subject};
 use model_experiments::values::{PromptCapture, PublicModelId, VariantId};
 use model_experiments::{Recorder, RoutingCache};
 use serde_json::json;
@@ -77,7 +74,7 @@ impl<'a> Gateway<'a> {
 
     /// What to do with a request of `user`.
     pub fn route(&self, user: &str) -> Route {
-        self.routing.pick(self.model.as_str(), Subject::first_of(Some(user), None, None))
+        self.routing.pick(self.model.as_str(), Subject::user(user))
     }
 
     /// Waits until a user's requests are routed as `is_expected` says, and tells how long that took.
@@ -135,7 +132,7 @@ impl<'a> Gateway<'a> {
             has_error: output_tokens == 0,
             ..Usage::new(user)
         };
-        match self.recorder.record(Record::new(usage, new_request)).await?.await? {
+        match self.recorder.submit(Record::new(usage, new_request)).await?.await? {
             Outcome::Recorded => {}
             Outcome::AlreadyRecorded => {
                 return Err(format!("request {number} was recorded before").into());

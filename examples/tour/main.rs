@@ -16,11 +16,10 @@ mod report;
 mod trace;
 
 use clap::Parser;
-use model_experiments::operations::routing::Route;
-use model_experiments::operations::{lifecycle, publish};
+use model_experiments::routing::Route;
 use model_experiments::values::{PublicModelId, Timestamp};
 use model_experiments::{
-    Recorder, RecorderOptions, RoutingCache, RoutingOptions, connection, migrations,
+    Recorder, RecorderOptions, RoutingCache, RoutingOptions, connection, experiments, migrations,
 };
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -111,7 +110,7 @@ fn model_of_this_run() -> Result<PublicModelId> {
 async fn tour(url: &str, model: &PublicModelId, trace: &[TraceRequest]) -> Result<()> {
     let applied = migrations::run(url).await?;
     println!("Applied {} migrations", applied.len());
-    let conn = &mut connection::connect(url).await?;
+    let conn = &mut connect(url).await?;
     let routing = RoutingCache::start(url, RoutingOptions::default()).await?;
     let recorder = Recorder::start(url, RecorderOptions::default()).await?;
     let mut gateway = Gateway::new(&recorder, &routing, model, trace.len())?;
@@ -120,7 +119,7 @@ async fn tour(url: &str, model: &PublicModelId, trace: &[TraceRequest]) -> Resul
 
     let cipher = operator::demonstration_cipher()?;
     let (experiment, [control, candidate]) = operator::create(conn, &cipher, model).await?;
-    lifecycle::activate(conn, experiment).await?;
+    experiments::activate(conn, experiment).await?;
     println!("{} is an experiment now: control (weight 1), candidate (weight 3)", model.as_str());
     gateway.until(|route| matches!(route, Route::Serve(_))).await?;
 
@@ -129,11 +128,11 @@ async fn tour(url: &str, model: &PublicModelId, trace: &[TraceRequest]) -> Resul
     let served = gateway.replay(before_swap).await?;
 
     let new_checkpoint = operator::upstream("preview-rc3")?;
-    publish::now(conn, candidate.variant.id, publish::NewVersion::keeping_key(&new_checkpoint))
+    experiments::publish(conn, candidate.variant.id, NewVersion::keeping_key(&new_checkpoint))
         .await?;
     let new_key = operator::demonstration_key("control, second");
     let rotated =
-        publish::rotate_key(conn, control.variant.id, &cipher.encrypt(&new_key)?, None).await?;
+        experiments::rotate_key(conn, control.variant.id, &cipher.encrypt(&new_key)?).await?;
     gateway.say("Halfway: candidate serves another checkpoint, control has another API key");
     let took = gateway
         .until(|route| matches!(route, Route::Serve(served) if served.version == rotated.id))
@@ -144,15 +143,15 @@ async fn tour(url: &str, model: &PublicModelId, trace: &[TraceRequest]) -> Resul
     gateway.say("  control is called with the new key; before, it was called with the old one");
     gateway.replay(before_pause).await?;
 
-    lifecycle::pause(conn, experiment).await?;
+    experiments::pause(conn, experiment).await?;
     gateway.until(|route| *route == Route::Paused).await?;
     gateway.say("Paused: routing says so, and a gateway answers 404");
-    lifecycle::activate(conn, experiment).await?;
+    experiments::activate(conn, experiment).await?;
     gateway.until(|route| matches!(route, Route::Serve(_))).await?;
     gateway.say("Resumed");
     gateway.replay(after_pause).await?;
 
-    lifecycle::complete(conn, experiment).await?;
+    experiments::complete(conn, experiment).await?;
     gateway.until(|route| *route == Route::NotExperimented).await?;
     gateway.finish();
     println!("Completed: routing says that nothing is experimented with any more");

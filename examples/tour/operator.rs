@@ -1,11 +1,8 @@
 //! What an operator does: setting the experiment up, and changing what its variants serve.
 
 use diesel_async::AsyncPgConnection;
-use model_experiments::operations::routing::Route;
-use model_experiments::operations::{publish, structure};
-use model_experiments::tables::experiments::{self, NewExperiment};
-use model_experiments::tables::variants::Variant;
-use model_experiments::tables::versions::Version;
+use model_experiments::experiments::{self, NewExperiment, Variant, Version};
+use model_experiments::routing::Route;
 use model_experiments::values::{
     ApiKeyCipher, ExperimentId, Label, PublicModelId, Upstream, VariantId, Weight,
 };
@@ -48,7 +45,7 @@ pub async fn create(
     model: &PublicModelId,
 ) -> Result<(ExperimentId, [Arm; 2])> {
     let new = NewExperiment::new(model.clone(), "Tour: rc1 or rc2");
-    let draft = experiments::insert(conn, &new).await?;
+    let draft = experiments::create(conn, &new).await?;
     let control = arm(conn, cipher, draft.id, ("control", 1, "preview-rc1")).await?;
     let candidate = arm(conn, cipher, draft.id, ("candidate", 3, "preview-rc2")).await?;
     Ok((draft.id, [control, candidate]))
@@ -62,10 +59,10 @@ async fn arm(
 ) -> Result<Arm> {
     let key = demonstration_key(label);
     let variant =
-        structure::insert_variant(conn, draft, &Label::new(label)?, Weight::new(weight)?).await?;
+        experiments::add_variant(conn, draft, &Label::new(label)?, Weight::new(weight)?).await?;
     let (upstream, encrypted) = (upstream(internal_id)?, cipher.encrypt(&key)?);
-    let new = publish::NewVersion::with_key(&upstream, &encrypted);
-    let first = publish::now(conn, variant.id, new).await?;
+    let new = NewVersion::with_key(&upstream, &encrypted);
+    let first = experiments::publish(conn, variant.id, new).await?;
     Ok(Arm { variant, first, key })
 }
 

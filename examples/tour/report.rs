@@ -4,10 +4,9 @@ use chrono::{DateTime, Utc};
 use comfy_table::presets::ASCII_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use diesel_async::AsyncPgConnection;
-use model_experiments::operations::{feedback, summary};
-use model_experiments::tables::variants::Variant;
-use model_experiments::tables::versions::Version;
-use model_experiments::tables::{Page, versions};
+use model_experiments::Page;
+use model_experiments::experiments::{self, Variant, Version};
+use model_experiments::reports::{feedback, summary};
 use model_experiments::values::ExperimentId;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -138,7 +137,7 @@ pub async fn prove_history(
 /// The versions of a variant, oldest first.
 async fn history(conn: &mut AsyncPgConnection, variant: &Variant) -> Result<Vec<Version>> {
     // The tour publishes fewer than fit a page.
-    let mut versions = versions::history(conn, variant.id, Page::first(100)).await?;
+    let mut versions = experiments::list_versions(conn, variant.id, Page::first(100)).await?;
     versions.reverse();
     Ok(versions)
 }

@@ -6,9 +6,7 @@ mod json;
 
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use model_experiments::values::{
-    CAPTURE_CAP, CapturedText, PromptCapture, RequestBodyRef, Sha256Digest, SystemPromptRef,
-};
+use model_experiments::values::{CAPTURE_CAP, CapturedText, PromptCapture, RequestBodyRef, Sha256Digest, SystemPromptRef};
 use serde_json::{Map, Value, json};
 
 use json::{Fields, Json};

@@ -8,7 +8,10 @@ use diesel::result::{
 use diesel_async::pooled_connection::{PoolError as ManagerError, deadpool::PoolError};
 use std::error::Error as StdError;
 
-use super::{Constraint, Error, Transient, UnreadableValue, guard};
+use crate::error::cause::Cause;
+use crate::error::constraint::Constraint;
+use crate::error::guard;
+use crate::error::kinds::{Error, Transient, UnreadableValue};
 use crate::values::InvalidValue;
 
 /// Diesel passes on no SQLSTATE but those it has a kind for; the others are told by their English
@@ -35,101 +38,108 @@ const MESSAGES: [(&str, Transient); 16] = [
 impl From<DieselError> for Error {
     fn from(error: DieselError) -> Self {
         match error {
-            DieselError::DatabaseError(kind, information) => of_server(kind, &*information),
+            DieselError::DatabaseError(kind, information) => of_server(kind, information),
             DieselError::DeserializationError(error) => match error.downcast::<UnreadableValue>() {
                 Ok(unreadable) => Self::Unreadable(*unreadable),
-                Err(error) => Self::Database(with_sources(&*error)),
+                Err(error) => Self::Database(Cause::of_boxed(error)),
             },
             DieselError::SerializationError(error) => match error.downcast::<InvalidValue>() {
                 Ok(invalid) => Self::Invalid(*invalid),
-                Err(error) => Self::Database(with_sources(&*error)),
+                Err(error) => Self::Database(Cause::of_boxed(error)),
             },
             DieselError::QueryBuilderError(error) => match error.downcast::<Self>() {
                 Ok(error) => *error,
-                Err(error) => Self::Database(with_sources(&*error)),
+                Err(error) => Self::Database(Cause::of_boxed(error)),
             },
-            DieselError::BrokenTransactionManager => Self::Transient {
-                cause: Transient::ConnectionLost,
-                message:
-                    "a cancelled future left it inside a transaction; drop it, and take another"
-                        .to_owned(),
-            },
-            other => Self::Database(other.to_string()),
+            DieselError::BrokenTransactionManager => Self::transient(
+                Transient::ConnectionLost,
+                Cause::new(
+                    "a cancelled future left it inside a transaction; drop it, and take another",
+                    error,
+                ),
+            ),
+            other => Self::Database(Cause::of(other)),
         }
     }
 }
 
-impl From<ConnectionError> for Error {
-    fn from(error: ConnectionError) -> Self {
+// Functions in place of `From`: deadpool and Diesel's connection errors are no part of the public API.
+impl Error {
+    /// Why a client couldn't be made a connection of Diesel's.
+    pub(crate) fn from_connection(error: ConnectionError) -> Self {
         match error {
             ConnectionError::CouldntSetupConfiguration(error) => error.into(),
-            other => Self::Configuration(other.to_string()),
+            other => Self::Configuration(Cause::of(other)),
         }
     }
-}
 
-/// For the pool, whose connections are made by a function that fails with Diesel's error.
-impl From<Error> for ConnectionError {
-    fn from(error: Error) -> Self {
-        Self::CouldntSetupConfiguration(DieselError::QueryBuilderError(Box::new(error)))
+    /// For the pool, whose connections are made by a function that fails with Diesel's error.
+    pub(crate) fn into_connection_error(self) -> ConnectionError {
+        ConnectionError::CouldntSetupConfiguration(DieselError::QueryBuilderError(Box::new(self)))
     }
-}
 
-impl From<PoolError> for Error {
-    fn from(error: PoolError) -> Self {
+    /// Why the pool gave no connection.
+    pub(crate) fn from_pool(error: PoolError) -> Self {
         match error {
-            PoolError::Timeout(stage) => Self::Transient {
-                cause: match stage {
+            PoolError::Timeout(stage) => {
+                let kind = match stage {
                     TimeoutType::Wait => Transient::PoolTimeout,
                     TimeoutType::Create | TimeoutType::Recycle => Transient::ConnectionLost,
-                },
-                message: format!("timed out in the stage {stage:?}"),
-            },
+                };
+                Self::transient(kind, format!("timed out in the stage {stage:?}"))
+            }
             PoolError::Closed => Self::PoolClosed,
-            PoolError::Backend(ManagerError::ConnectionError(error)) => error.into(),
+            PoolError::Backend(ManagerError::ConnectionError(error)) => {
+                Self::from_connection(error)
+            }
             PoolError::Backend(ManagerError::QueryError(error)) => error.into(),
-            other => Self::Configuration(other.to_string()),
+            other => Self::Configuration(Cause::of(other)),
         }
     }
 }
 
-fn of_server(kind: DatabaseErrorKind, information: &dyn DatabaseErrorInformation) -> Error {
+fn of_server(
+    kind: DatabaseErrorKind,
+    information: Box<dyn DatabaseErrorInformation + Send + Sync>,
+) -> Error {
     use DatabaseErrorKind as Kind;
-    let message = information.message();
-    let transient = |cause| Error::Transient { cause, message: message.to_owned() };
     match kind {
         Kind::UniqueViolation
         | Kind::ForeignKeyViolation
         | Kind::RestrictViolation
         | Kind::ExclusionViolation
-        | Kind::CheckViolation => {
-            match Constraint::violated(information.constraint_name(), message) {
-                Some(constraint) => guard::refusal(constraint, information.details())
-                    .unwrap_or(Error::Violated { constraint }),
-                None => Error::UnknownConstraint {
-                    name: information.constraint_name().unwrap_or(message).to_owned(),
-                },
+        | Kind::CheckViolation => of_violation(&*information),
+        _ => {
+            let message = information.message().to_owned();
+            let transient = match kind {
+                Kind::SerializationFailure => Some(Transient::SerializationFailure),
+                Kind::ReadOnlyTransaction => Some(Transient::ReadOnly),
+                Kind::UnableToSendCommand | Kind::ClosedConnection => {
+                    Some(Transient::ConnectionLost)
+                }
+                _ => {
+                    let known = MESSAGES.iter().find(|(start, _)| message.starts_with(start));
+                    known.map(|(_, transient)| *transient)
+                }
+            };
+            let cause = Cause::new(message, DieselError::DatabaseError(kind, information));
+            match transient {
+                Some(kind) => Error::transient(kind, cause),
+                None => Error::Database(cause),
             }
         }
-        Kind::SerializationFailure => transient(Transient::SerializationFailure),
-        Kind::ReadOnlyTransaction => transient(Transient::ReadOnly),
-        Kind::UnableToSendCommand | Kind::ClosedConnection => transient(Transient::ConnectionLost),
-        _ => match MESSAGES.iter().find(|(start, _)| message.starts_with(start)) {
-            Some((_, cause)) => transient(*cause),
-            None => Error::Database(message.to_owned()),
-        },
     }
 }
 
-fn with_sources(error: &(dyn StdError + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
+fn of_violation(information: &dyn DatabaseErrorInformation) -> Error {
+    let message = information.message();
+    match Constraint::violated(information.constraint_name(), message) {
+        Some(constraint) => guard::refusal(constraint, information.details())
+            .unwrap_or(Error::Violated { constraint }),
+        None => Error::UnknownConstraint {
+            name: information.constraint_name().unwrap_or(message).to_owned(),
+        },
     }
-    text
 }
 
 /// The column that can't be read and why, if that is what `error` says.
@@ -137,5 +147,5 @@ pub(crate) fn unreadable_column<'e>(
     error: &'e (dyn StdError + Send + Sync + 'static),
 ) -> Option<(&'e str, String)> {
     let field = error.downcast_ref::<DeserializeFieldError>()?;
-    Some((field.field_name.as_deref()?, with_sources(&*field.error)))
+    Some((field.field_name.as_deref()?, Cause::with_sources(&*field.error)))
 }

@@ -1,10 +1,10 @@
 //! What the schema's guards refuse, as the operations' own checks tell it.
 
-use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
-use super::{Constraint, Error, NotReady};
-use crate::values::{ExperimentId, Label, Status, VariantId};
+use crate::error::constraint::Constraint;
+use crate::error::kinds::{Error, NotReady};
+use crate::values::{ExperimentId, Label, Status, Timestamp, VariantId};
 
 /// Of what a guard's rule was broken: the detail of its error, from which each rule takes its own part.
 #[derive(Deserialize)]
@@ -16,8 +16,8 @@ struct Detail {
     variant: Option<VariantId>,
     label: Option<Label>,
     is_archived: Option<bool>,
-    effective_at: Option<DateTime<Utc>>,
-    now: Option<DateTime<Utc>>,
+    effective_at: Option<Timestamp>,
+    now: Option<Timestamp>,
 }
 
 /// The error of the check that the guard repeats; `None` where no operation could break the rule, or the

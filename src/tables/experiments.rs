@@ -1,21 +1,25 @@
 //! Experiments: what is stored of one, how it is inserted, found and listed.
 
-use chrono::{DateTime, Utc};
 use diesel::dsl::{self, auto_type};
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{Record, Timestamptz, Uuid as SqlUuid};
 use diesel_async::AsyncPgConnection;
 use serde::Serialize;
 
-use super::{Cached, Cursor, Page, Returns, StatusLiteral, statement_timestamp};
 use crate::error::{Error, Result};
-use crate::schema::{model_experiment, model_experiment_variant};
-use crate::values::{ExperimentId, InvalidValue, PublicModelId, Status, VariantId, storable};
+use crate::schema::{model_experiment as experiment, model_experiment_variant as variant};
+use crate::sql::functions::statement_timestamp;
+use crate::sql::kept::Kept;
+use crate::sql::page::{Cursor, Page};
+use crate::sql::run::Returns;
+use crate::sql::status_literal::StatusLiteral;
+use crate::values::{
+    ExperimentId, InvalidValue, PublicModelId, Status, Timestamp, VariantId, storable,
+};
 
 /// An A/B test that swaps the upstream checkpoint behind one public model id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Queryable, Selectable)]
-#[diesel(table_name = model_experiment, check_for_backend(Pg))]
+#[diesel(table_name = experiment, check_for_backend(Pg))]
 #[non_exhaustive]
 pub struct Experiment {
     /// Identifies the experiment.
@@ -33,13 +37,13 @@ pub struct Experiment {
     /// The host's user who created the experiment.
     pub created_by_user_id: Option<String>,
     /// When the experiment was created.
-    pub created_at: DateTime<Utc>,
+    pub created_at: Timestamp,
     /// When the experiment last changed.
-    pub updated_at: DateTime<Utc>,
+    pub updated_at: Timestamp,
     /// When the experiment was first activated.
-    pub started_at: Option<DateTime<Utc>>,
+    pub started_at: Option<Timestamp>,
     /// When the experiment was completed.
-    pub ended_at: Option<DateTime<Utc>>,
+    pub ended_at: Option<Timestamp>,
 }
 
 impl Experiment {
@@ -51,7 +55,7 @@ impl Experiment {
 
 /// An experiment to insert. It begins as a draft.
 #[derive(Debug, Clone, Insertable)]
-#[diesel(table_name = model_experiment, treat_none_as_default_value = false)]
+#[diesel(table_name = experiment, treat_none_as_default_value = false)]
 pub struct NewExperiment {
     public_model_id: PublicModelId,
     name: String,
@@ -80,7 +84,7 @@ impl NewExperiment {
         self
     }
 
-    fn check(&self) -> Result<(), InvalidValue> {
+    pub(crate) fn check(&self) -> Result<(), InvalidValue> {
         check_name(&self.name)?;
         storable("description", self.description.as_deref().unwrap_or_default())?;
         storable("created_by_user_id", self.created_by_user_id.as_deref().unwrap_or_default())
@@ -89,7 +93,7 @@ impl NewExperiment {
 
 /// Which of an experiment's columns to change, and to what.
 #[derive(Debug, Clone, Default, AsChangeset)]
-#[diesel(table_name = model_experiment)]
+#[diesel(table_name = experiment)]
 pub struct ExperimentChanges {
     public_model_id: Option<PublicModelId>,
     name: Option<String>,
@@ -179,20 +183,18 @@ fn check_name(name: &str) -> Result<(), InvalidValue> {
     storable("name", name)
 }
 
-fn by_id(id: ExperimentId) -> impl Returns<Experiment> {
-    model_experiment::table.find(id).select(Experiment::as_select())
+fn find_query(id: ExperimentId) -> impl Returns<Experiment> {
+    experiment::table.find(id).select(Experiment::as_select())
 }
 
-fn by_id_locked(id: ExperimentId) -> impl Returns<Experiment> {
-    model_experiment::table.find(id).select(Experiment::as_select()).for_update()
+fn lock_query(id: ExperimentId) -> impl Returns<Experiment> {
+    experiment::table.find(id).select(Experiment::as_select()).for_update()
 }
 
-fn by_variant_locked(variant: VariantId) -> impl Returns<Experiment> {
-    let experiment = model_experiment_variant::table
-        .filter(model_experiment_variant::id.eq(variant))
-        .select(model_experiment_variant::experiment_id);
-    model_experiment::table
-        .filter(model_experiment::id.eq_any(experiment))
+fn lock_of_variant_query(variant: VariantId) -> impl Returns<Experiment> {
+    let experiment = variant::table.filter(variant::id.eq(variant)).select(variant::experiment_id);
+    experiment::table
+        .filter(experiment::id.eq_any(experiment))
         .select(Experiment::as_select())
         .for_update()
 }
@@ -203,131 +205,120 @@ fn by_variant_locked(variant: VariantId) -> impl Returns<Experiment> {
 pub(crate) fn is_routed() -> _ {
     let active: StatusLiteral = StatusLiteral(Status::Active);
     let paused: StatusLiteral = StatusLiteral(Status::Paused);
-    model_experiment::status.eq(active).or(model_experiment::status.eq(paused))
+    experiment::status.eq(active).or(experiment::status.eq(paused))
 }
 
-fn routed(public_model_id: &PublicModelId) -> impl Returns<Experiment> {
-    model_experiment::table
-        .filter(model_experiment::public_model_id.eq(public_model_id))
+fn find_routed_query(public_model_id: &PublicModelId) -> impl Returns<Experiment> {
+    experiment::table
+        .filter(experiment::public_model_id.eq(public_model_id))
         .filter(is_routed())
         .select(Experiment::as_select())
 }
 
-fn newest_first(filter: &ExperimentFilter, page: Page<ExperimentId>) -> impl Returns<Experiment> {
-    let mut query = model_experiment::table.select(Experiment::as_select()).into_boxed();
+fn list_query(filter: &ExperimentFilter, page: Page<ExperimentId>) -> impl Returns<Experiment> {
+    let mut query = experiment::table.select(Experiment::as_select()).into_boxed();
     if !filter.include_archived {
-        query = query.filter(dsl::not(model_experiment::is_archived));
+        query = query.filter(dsl::not(experiment::is_archived));
     }
     if let Some(status) = filter.status {
-        query = query.filter(model_experiment::status.eq(status));
+        query = query.filter(experiment::status.eq(status));
     }
     if let Some(public_model_id) = &filter.public_model_id {
-        query = query.filter(model_experiment::public_model_id.eq(public_model_id));
+        query = query.filter(experiment::public_model_id.eq(public_model_id));
     }
-    if let Some(Cursor { at, id }) = page.after {
-        query = query.filter(
-            (model_experiment::created_at, model_experiment::id)
-                .into_sql::<Record<(Timestamptz, SqlUuid)>>()
-                .lt((at, id)),
-        );
+    if let Some(after) = page.newest_first(experiment::created_at, experiment::id) {
+        query = query.filter(after);
     }
-    query
-        .order((model_experiment::created_at.desc(), model_experiment::id.desc()))
-        .limit(page.limit.into())
+    query.order((experiment::created_at.desc(), experiment::id.desc())).limit(page.limit())
 }
 
-fn insertion(new: &NewExperiment) -> impl Returns<Experiment> {
-    diesel::insert_into(model_experiment::table).values(new).returning(Experiment::as_returning())
+fn insert_query(new: &NewExperiment) -> impl Returns<Experiment> {
+    diesel::insert_into(experiment::table).values(new).returning(Experiment::as_returning())
 }
 
-fn changed(id: ExperimentId, changes: &ExperimentChanges) -> impl Returns<Experiment> {
-    Cached(
-        diesel::update(model_experiment::table.find(id))
-            .set((changes, model_experiment::updated_at.eq(statement_timestamp())))
+fn update_query(id: ExperimentId, changes: &ExperimentChanges) -> impl Returns<Experiment> {
+    Kept(
+        diesel::update(experiment::table.find(id))
+            .set((changes, experiment::updated_at.eq(statement_timestamp())))
             .returning(Experiment::as_returning()),
     )
 }
 
-fn started(id: ExperimentId) -> impl Returns<Experiment> {
-    Cached(
-        diesel::update(model_experiment::table.find(id))
+fn mark_started_query(id: ExperimentId) -> impl Returns<Experiment> {
+    Kept(
+        diesel::update(experiment::table.find(id))
             .set((
-                model_experiment::status.eq(Status::Active),
-                model_experiment::started_at.eq(statement_timestamp().nullable()),
-                model_experiment::updated_at.eq(statement_timestamp()),
+                experiment::status.eq(Status::Active),
+                experiment::started_at.eq(statement_timestamp().nullable()),
+                experiment::updated_at.eq(statement_timestamp()),
             ))
             .returning(Experiment::as_returning()),
     )
 }
 
-fn switched(id: ExperimentId, status: Status) -> impl Returns<Experiment> {
-    Cached(
-        diesel::update(model_experiment::table.find(id))
+fn set_status_query(id: ExperimentId, status: Status) -> impl Returns<Experiment> {
+    Kept(
+        diesel::update(experiment::table.find(id))
+            .set((experiment::status.eq(status), experiment::updated_at.eq(statement_timestamp())))
+            .returning(Experiment::as_returning()),
+    )
+}
+
+fn mark_ended_query(id: ExperimentId) -> impl Returns<Experiment> {
+    Kept(
+        diesel::update(experiment::table.find(id))
             .set((
-                model_experiment::status.eq(status),
-                model_experiment::updated_at.eq(statement_timestamp()),
+                experiment::status.eq(Status::Completed),
+                experiment::ended_at.eq(statement_timestamp().nullable()),
+                experiment::updated_at.eq(statement_timestamp()),
             ))
             .returning(Experiment::as_returning()),
     )
 }
 
-fn ended(id: ExperimentId) -> impl Returns<Experiment> {
-    Cached(
-        diesel::update(model_experiment::table.find(id))
+fn set_archived_query(id: ExperimentId, is_archived: bool) -> impl Returns<Experiment> {
+    Kept(
+        diesel::update(experiment::table.find(id))
             .set((
-                model_experiment::status.eq(Status::Completed),
-                model_experiment::ended_at.eq(statement_timestamp().nullable()),
-                model_experiment::updated_at.eq(statement_timestamp()),
+                experiment::is_archived.eq(is_archived),
+                experiment::updated_at.eq(statement_timestamp()),
             ))
             .returning(Experiment::as_returning()),
     )
 }
 
-fn archived(id: ExperimentId, is_archived: bool) -> impl Returns<Experiment> {
-    Cached(
-        diesel::update(model_experiment::table.find(id))
-            .set((
-                model_experiment::is_archived.eq(is_archived),
-                model_experiment::updated_at.eq(statement_timestamp()),
-            ))
-            .returning(Experiment::as_returning()),
-    )
-}
-
-fn deletion(id: ExperimentId) -> impl Returns<ExperimentId> {
-    diesel::delete(model_experiment::table.find(id)).returning(model_experiment::id)
+fn delete_query(id: ExperimentId) -> impl Returns<ExperimentId> {
+    diesel::delete(experiment::table.find(id)).returning(experiment::id)
 }
 
 /// Inserts a draft.
-///
-/// # Errors
-///
-/// [`Error::Invalid`] when the name is empty, or a text contains a NUL character or exceeds 65,536 bytes.
-pub async fn insert(conn: &mut AsyncPgConnection, new: &NewExperiment) -> Result<Experiment> {
-    new.check()?;
-    insertion(new).one(conn).await
+pub(crate) async fn insert(
+    conn: &mut AsyncPgConnection,
+    new: &NewExperiment,
+) -> Result<Experiment> {
+    insert_query(new).one(conn).await
 }
 
 /// The experiment `id`, if there is one.
 ///
 /// # Errors
 ///
-/// Only what the database says.
+/// [`Error::Transient`] or [`Error::Database`].
 pub async fn find(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Option<Experiment>> {
-    by_id(id).first(conn).await
+    find_query(id).first(conn).await
 }
 
 /// The experiments that `filter` lets through, newest first.
 ///
 /// # Errors
 ///
-/// [`Error::Invalid`] when PostgreSQL has no such instant as the page's cursor.
+/// [`Error::Transient`] or [`Error::Database`].
 pub async fn list(
     conn: &mut AsyncPgConnection,
     filter: &ExperimentFilter,
     page: Page<ExperimentId>,
 ) -> Result<Vec<Experiment>> {
-    newest_first(filter, page.stored()?).load(conn).await
+    list_query(filter, page).load(conn).await
 }
 
 /// The experiment that is active or paused on `public_model_id`.
@@ -335,13 +326,18 @@ pub(crate) async fn find_routed(
     conn: &mut AsyncPgConnection,
     public_model_id: &PublicModelId,
 ) -> Result<Option<Experiment>> {
-    routed(public_model_id).first(conn).await
+    find_routed_query(public_model_id).first(conn).await
+}
+
+/// Refuses an experiment that doesn't exist.
+pub(crate) async fn require(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<()> {
+    find(conn, id).await?.map(drop).ok_or(Error::ExperimentNotFound(id))
 }
 
 /// Locks the experiment `id` until the transaction ends: what every change of it, its variants or its
 /// versions does first.
 pub(crate) async fn lock(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
-    by_id_locked(id).first(conn).await?.ok_or(Error::ExperimentNotFound(id))
+    lock_query(id).first(conn).await?.ok_or(Error::ExperimentNotFound(id))
 }
 
 /// Locks the experiment that `variant` belongs to.
@@ -349,7 +345,7 @@ pub(crate) async fn lock_of_variant(
     conn: &mut AsyncPgConnection,
     variant: VariantId,
 ) -> Result<Experiment> {
-    by_variant_locked(variant).first(conn).await?.ok_or(Error::VariantNotFound(variant))
+    lock_of_variant_query(variant).first(conn).await?.ok_or(Error::VariantNotFound(variant))
 }
 
 /// Changes the details of a locked experiment.
@@ -358,26 +354,32 @@ pub(crate) async fn update(
     id: ExperimentId,
     changes: &ExperimentChanges,
 ) -> Result<Experiment> {
-    changed(id, changes).one(conn).await
+    update_query(id, changes).one(conn).await
 }
 
 /// Moves a locked draft to active, and notes when.
-pub(crate) async fn start(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
-    started(id).one(conn).await
+pub(crate) async fn mark_started(
+    conn: &mut AsyncPgConnection,
+    id: ExperimentId,
+) -> Result<Experiment> {
+    mark_started_query(id).one(conn).await
 }
 
 /// Moves a locked experiment between active and paused.
-pub(crate) async fn switch(
+pub(crate) async fn set_status(
     conn: &mut AsyncPgConnection,
     id: ExperimentId,
     status: Status,
 ) -> Result<Experiment> {
-    switched(id, status).one(conn).await
+    set_status_query(id, status).one(conn).await
 }
 
 /// Moves a locked experiment to completed, and notes when.
-pub(crate) async fn end(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
-    ended(id).one(conn).await
+pub(crate) async fn mark_ended(
+    conn: &mut AsyncPgConnection,
+    id: ExperimentId,
+) -> Result<Experiment> {
+    mark_ended_query(id).one(conn).await
 }
 
 /// Hides a locked experiment from lists, or shows it again.
@@ -386,12 +388,12 @@ pub(crate) async fn set_archived(
     id: ExperimentId,
     is_archived: bool,
 ) -> Result<Experiment> {
-    archived(id, is_archived).one(conn).await
+    set_archived_query(id, is_archived).one(conn).await
 }
 
 /// Deletes a locked experiment, its variants and their versions.
 pub(crate) async fn delete(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<ExperimentId> {
-    deletion(id).one(conn).await
+    delete_query(id).one(conn).await
 }
 
 #[cfg(test)]
@@ -408,39 +410,41 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
     let renamed = ExperimentChanges::new().name("Bar");
 
     vec![
-        query!(by_id(draft)).by("model_experiment_pkey", "id = ?").rows(1, 1),
-        query!(by_id_locked(draft)).by("model_experiment_pkey", "id = ?").rows(1, 1),
-        query!(by_variant_locked(seed::variant(7)))
+        query!(find_query(draft)).by("model_experiment_pkey", "id = ?").rows(1, 1),
+        query!(lock_query(draft)).by("model_experiment_pkey", "id = ?").rows(1, 1),
+        query!(lock_of_variant_query(seed::variant(7)))
             .by("model_experiment_pkey", "id = model_experiment_variant.experiment_id")
             .by("model_experiment_variant_pkey", "id = ?")
             .rows(1, 2),
-        query!(routed(&seed::model(7)))
+        query!(find_routed_query(&seed::model(7)))
             .by("UQ_model_experiment_public_model_id_routing", "public_model_id = ?")
             .rows(1, 1),
-        query!(newest_first(&all(), page)).by("IDX_model_experiment_created_at", "").rows(50, 50),
-        query!(newest_first(&all(), next), "after a cursor")
+        query!(list_query(&all(), page)).by("IDX_model_experiment_created_at", "").rows(50, 50),
+        query!(list_query(&all(), next), "after a cursor")
             .by("IDX_model_experiment_created_at", "ROW(created_at, id) < ROW(?, ?)")
             .rows(50, 50),
-        query!(newest_first(&all().include_archived(), page), "archived too")
+        query!(list_query(&all().include_archived(), page), "archived too")
             .by("IDX_model_experiment_created_at", "")
             .rows(50, 50),
-        query!(newest_first(&all().status(Status::Completed), page), "by status")
+        query!(list_query(&all().status(Status::Completed), page), "by status")
             .by("IDX_model_experiment_status_created_at", "status = ?")
             .rows(50, 100),
-        query!(newest_first(&all().public_model_id(seed::model(7)), page), "by public model id")
+        query!(list_query(&all().public_model_id(seed::model(7)), page), "by public model id")
             .by("IDX_model_experiment_public_model_id_created_at", "public_model_id = ?")
             .rows(4, 4),
-        query!(insertion(&NewExperiment::new(seed::model(7), "Foo"))).rows(1, 0),
-        query!(changed(draft, &renamed)).by("model_experiment_pkey", "id = ?").rows(1, 1),
-        query!(changed(draft, &changes), "every detail")
+        query!(insert_query(&NewExperiment::new(seed::model(7), "Foo"))).rows(1, 0),
+        query!(update_query(draft, &renamed)).by("model_experiment_pkey", "id = ?").rows(1, 1),
+        query!(update_query(draft, &changes), "every detail")
             .by("model_experiment_pkey", "id = ?")
             .rows(1, 1),
-        query!(started(draft)).by("model_experiment_pkey", "id = ?").rows(1, 1),
-        query!(switched(seed::experiment(7), Status::Paused))
+        query!(mark_started_query(draft)).by("model_experiment_pkey", "id = ?").rows(1, 1),
+        query!(set_status_query(seed::experiment(7), Status::Paused))
             .by("model_experiment_pkey", "id = ?")
             .rows(1, 1),
-        query!(ended(seed::experiment(7))).by("model_experiment_pkey", "id = ?").rows(1, 1),
-        query!(archived(draft, true)).by("model_experiment_pkey", "id = ?").rows(1, 1),
-        query!(deletion(draft)).by("model_experiment_pkey", "id = ?").rows(1, 1),
+        query!(mark_ended_query(seed::experiment(7)))
+            .by("model_experiment_pkey", "id = ?")
+            .rows(1, 1),
+        query!(set_archived_query(draft, true)).by("model_experiment_pkey", "id = ?").rows(1, 1),
+        query!(delete_query(draft)).by("model_experiment_pkey", "id = ?").rows(1, 1),
     ]
 }

@@ -1,22 +1,21 @@
 //! Requests: which version served each, without a word of its prompt.
 
-use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel_async::AsyncPgConnection;
 use serde::Serialize;
 
-use super::Returns;
 use crate::error::Result;
-use crate::schema::model_experiment_request;
+use crate::schema::model_experiment_request as request;
+use crate::sql::run::Returns;
 use crate::values::{
-    AllocationSubject, InvalidValue, PromptCapture, RequestBodyRef, SystemPromptRef, UsageId,
-    VersionId, indexable, shrink_to_fit, storable,
+    AllocationSubject, InvalidValue, PromptCapture, RequestBodyRef, SystemPromptRef, Timestamp,
+    UsageId, VersionId, indexable, shrink_to_fit, storable,
 };
 
 /// Attributes one served request, 1:1 with its usage, to the exact version that served it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Queryable, Selectable)]
-#[diesel(table_name = model_experiment_request, check_for_backend(Pg))]
+#[diesel(table_name = request, check_for_backend(Pg))]
 #[non_exhaustive]
 pub struct Request {
     /// The usage of the request; identifies the request too.
@@ -34,7 +33,7 @@ pub struct Request {
     /// Whether a captured side was cut before it was hashed.
     pub was_truncated: bool,
     /// When the request was served; equal to its usage's `created_at`.
-    pub created_at: DateTime<Utc>,
+    pub created_at: Timestamp,
 }
 
 /// A request to record with its usage. It has no id or instant of its own: both are the usage's.
@@ -116,14 +115,14 @@ impl NewRequest {
     }
 }
 
-fn by_usage_id(id: UsageId) -> impl Returns<Request> {
-    model_experiment_request::table.find(id).select(Request::as_select())
+fn find_query(id: UsageId) -> impl Returns<Request> {
+    request::table.find(id).select(Request::as_select())
 }
 
-fn by_client_request_id(id: &str) -> impl Returns<Request> {
-    model_experiment_request::table
-        .filter(model_experiment_request::client_request_id.eq(id))
-        .order((model_experiment_request::created_at, model_experiment_request::usage_id))
+fn list_by_client_request_id_query(id: &str) -> impl Returns<Request> {
+    request::table
+        .filter(request::client_request_id.eq(id))
+        .order((request::created_at, request::usage_id))
         .select(Request::as_select())
 }
 
@@ -131,9 +130,9 @@ fn by_client_request_id(id: &str) -> impl Returns<Request> {
 ///
 /// # Errors
 ///
-/// Only what the database says.
+/// [`Error::Transient`](crate::Error::Transient) or [`Error::Database`](crate::Error::Database).
 pub async fn find(conn: &mut AsyncPgConnection, id: UsageId) -> Result<Option<Request>> {
-    by_usage_id(id).first(conn).await
+    find_query(id).first(conn).await
 }
 
 /// The requests that clients gave the id `client_request_id`, oldest first: clients may repeat one.
@@ -146,7 +145,7 @@ pub async fn list_by_client_request_id(
     client_request_id: &str,
 ) -> Result<Vec<Request>> {
     storable("client_request_id", client_request_id)?;
-    by_client_request_id(client_request_id).load(conn).await
+    list_by_client_request_id_query(client_request_id).load(conn).await
 }
 
 #[cfg(test)]
@@ -154,10 +153,10 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
     use crate::registry::{query, seed};
 
     vec![
-        query!(by_usage_id(seed::usage(7)))
+        query!(find_query(seed::usage(7)))
             .by("model_experiment_request_pkey", "usage_id = ?")
             .rows(1, 1),
-        query!(by_client_request_id("client-600"))
+        query!(list_by_client_request_id_query("client-600"))
             .by("IDX_model_experiment_request_client_request_id", "client_request_id = ?")
             .rows(2, 2),
     ]

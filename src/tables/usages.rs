@@ -6,9 +6,10 @@ use diesel_async::AsyncPgConnection;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Cursor, Returns};
 use crate::error::Result;
-use crate::schema::microdollar_usage;
+use crate::schema::microdollar_usage as usage;
+use crate::sql::page::Cursor;
+use crate::sql::run::Returns;
 use crate::values::{InvalidValue, Timestamp, UsageId, indexable, shrink_to_fit, storable};
 
 /// What one served request used and cost.
@@ -17,14 +18,14 @@ use crate::values::{InvalidValue, Timestamp, UsageId, indexable, shrink_to_fit, 
 /// texts are at most 65,536 bytes long, where they don't say less.
 ///
 /// ```
-/// use model_experiments::tables::usages::Usage;
+/// use model_experiments::recording::Usage;
 ///
 /// let usage = Usage { input_tokens: 1_200, output_tokens: 80, cost: 940, ..Usage::new("user-7") };
 /// assert_eq!(usage.cache_hit_tokens, 0);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Insertable, Queryable, Selectable)]
 #[diesel(
-    table_name = microdollar_usage,
+    table_name = usage,
     treat_none_as_default_value = false,
     check_for_backend(Pg)
 )]
@@ -89,9 +90,9 @@ impl Usage {
         }
     }
 
-    /// Where the usage stands in a [loss ledger](crate::operations::loss_ledger).
+    /// Where the usage stands in a [loss ledger](crate::reports::loss_ledger).
     pub fn cursor(&self) -> Cursor<UsageId> {
-        Cursor { at: self.created_at.into(), id: self.id }
+        Cursor { at: self.created_at, id: self.id }
     }
 
     pub(crate) fn check(&self) -> Result<(), InvalidValue> {
@@ -147,22 +148,22 @@ impl Usage {
     }
 }
 
-fn by_id(id: UsageId) -> impl Returns<Usage> {
-    microdollar_usage::table.find(id).select(Usage::as_select())
+fn find_query(id: UsageId) -> impl Returns<Usage> {
+    usage::table.find(id).select(Usage::as_select())
 }
 
 /// The usage `id`, if there is one.
 ///
 /// # Errors
 ///
-/// Only what the database says.
+/// [`Error::Transient`](crate::Error::Transient) or [`Error::Database`](crate::Error::Database).
 pub async fn find(conn: &mut AsyncPgConnection, id: UsageId) -> Result<Option<Usage>> {
-    by_id(id).first(conn).await
+    find_query(id).first(conn).await
 }
 
 #[cfg(test)]
 pub(crate) fn queries() -> Vec<crate::registry::Query> {
     use crate::registry::{query, seed};
 
-    vec![query!(by_id(seed::usage(7))).by("microdollar_usage_pkey", "id = ?").rows(1, 1)]
+    vec![query!(find_query(seed::usage(7))).by("microdollar_usage_pkey", "id = ?").rows(1, 1)]
 }

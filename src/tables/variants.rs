@@ -1,19 +1,21 @@
 //! Variants: the stable slots of an experiment that users are bucketed into.
 
-use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel_async::AsyncPgConnection;
 use serde::Serialize;
 
-use super::{Cached, Returns, statement_timestamp};
-use crate::error::Result;
-use crate::schema::model_experiment_variant;
-use crate::values::{ExperimentId, Label, VariantId, Weight};
+use crate::error::{Error, Result};
+use crate::schema::model_experiment_variant as variant;
+use crate::sql::functions::statement_timestamp;
+use crate::sql::kept::Kept;
+use crate::sql::run::Returns;
+use crate::tables::experiments;
+use crate::values::{ExperimentId, Label, Timestamp, VariantId, Weight};
 
 /// A stable slot of an experiment that users are bucketed into.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Queryable, Selectable)]
-#[diesel(table_name = model_experiment_variant, check_for_backend(Pg))]
+#[diesel(table_name = variant, check_for_backend(Pg))]
 #[non_exhaustive]
 pub struct Variant {
     /// Identifies the variant; variants share the weight line in ascending order of it.
@@ -25,74 +27,77 @@ pub struct Variant {
     /// The variant's share of users, relative to the sum of the experiment's weights.
     pub weight: Weight,
     /// When the variant was inserted.
-    pub created_at: DateTime<Utc>,
+    pub created_at: Timestamp,
     /// When the variant last changed.
-    pub updated_at: DateTime<Utc>,
+    pub updated_at: Timestamp,
 }
 
-fn by_id(id: VariantId) -> impl Returns<Variant> {
-    model_experiment_variant::table.find(id).select(Variant::as_select())
+fn find_query(id: VariantId) -> impl Returns<Variant> {
+    variant::table.find(id).select(Variant::as_select())
 }
 
-fn by_experiment(experiment: ExperimentId) -> impl Returns<Variant> {
-    model_experiment_variant::table
-        .filter(model_experiment_variant::experiment_id.eq(experiment))
-        .order(model_experiment_variant::id)
+fn list_query(experiment: ExperimentId) -> impl Returns<Variant> {
+    variant::table
+        .filter(variant::experiment_id.eq(experiment))
+        .order(variant::id)
         .select(Variant::as_select())
 }
 
-fn insertion(experiment: ExperimentId, label: &Label, weight: Weight) -> impl Returns<Variant> {
-    diesel::insert_into(model_experiment_variant::table)
+fn insert_query(experiment: ExperimentId, label: &Label, weight: Weight) -> impl Returns<Variant> {
+    diesel::insert_into(variant::table)
         .values((
-            model_experiment_variant::experiment_id.eq(experiment),
-            model_experiment_variant::label.eq(label),
-            model_experiment_variant::weight.eq(weight),
+            variant::experiment_id.eq(experiment),
+            variant::label.eq(label),
+            variant::weight.eq(weight),
         ))
         .returning(Variant::as_returning())
 }
 
-fn weighted(id: VariantId, weight: Weight) -> impl Returns<Variant> {
-    Cached(
-        diesel::update(model_experiment_variant::table.find(id))
-            .set((
-                model_experiment_variant::weight.eq(weight),
-                model_experiment_variant::updated_at.eq(statement_timestamp()),
-            ))
+fn set_weight_query(id: VariantId, weight: Weight) -> impl Returns<Variant> {
+    Kept(
+        diesel::update(variant::table.find(id))
+            .set((variant::weight.eq(weight), variant::updated_at.eq(statement_timestamp())))
             .returning(Variant::as_returning()),
     )
 }
 
-fn labelled(id: VariantId, label: &Label) -> impl Returns<Variant> {
-    Cached(
-        diesel::update(model_experiment_variant::table.find(id))
-            .set((
-                model_experiment_variant::label.eq(label),
-                model_experiment_variant::updated_at.eq(statement_timestamp()),
-            ))
+fn set_label_query(id: VariantId, label: &Label) -> impl Returns<Variant> {
+    Kept(
+        diesel::update(variant::table.find(id))
+            .set((variant::label.eq(label), variant::updated_at.eq(statement_timestamp())))
             .returning(Variant::as_returning()),
     )
 }
 
-fn deletion(id: VariantId) -> impl Returns<VariantId> {
-    diesel::delete(model_experiment_variant::table.find(id)).returning(model_experiment_variant::id)
+fn delete_query(id: VariantId) -> impl Returns<VariantId> {
+    diesel::delete(variant::table.find(id)).returning(variant::id)
 }
 
 /// The variant `id`, if there is one.
 ///
 /// # Errors
 ///
-/// Only what the database says.
+/// [`Error::Transient`] or [`Error::Database`].
 pub async fn find(conn: &mut AsyncPgConnection, id: VariantId) -> Result<Option<Variant>> {
-    by_id(id).first(conn).await
+    find_query(id).first(conn).await
 }
 
 /// The variants of `experiment` in ascending order of their ids, as bucketing walks them.
 ///
 /// # Errors
 ///
-/// Only what the database says.
+/// [`Error::ExperimentNotFound`].
 pub async fn list(conn: &mut AsyncPgConnection, experiment: ExperimentId) -> Result<Vec<Variant>> {
-    by_experiment(experiment).load(conn).await
+    let variants = list_query(experiment).load(conn).await?;
+    if variants.is_empty() {
+        experiments::require(conn, experiment).await?;
+    }
+    Ok(variants)
+}
+
+/// Refuses a variant that doesn't exist.
+pub(crate) async fn require(conn: &mut AsyncPgConnection, id: VariantId) -> Result<()> {
+    find(conn, id).await?.map(drop).ok_or(Error::VariantNotFound(id))
 }
 
 /// Inserts a variant of a locked experiment.
@@ -102,7 +107,7 @@ pub(crate) async fn insert(
     label: &Label,
     weight: Weight,
 ) -> Result<Variant> {
-    insertion(experiment, label, weight).one(conn).await
+    insert_query(experiment, label, weight).one(conn).await
 }
 
 /// Changes the weight of a locked experiment's variant, if it is still there.
@@ -111,7 +116,7 @@ pub(crate) async fn set_weight(
     id: VariantId,
     weight: Weight,
 ) -> Result<Option<Variant>> {
-    weighted(id, weight).first(conn).await
+    set_weight_query(id, weight).first(conn).await
 }
 
 /// Changes the label of a locked experiment's variant, if it is still there.
@@ -120,7 +125,7 @@ pub(crate) async fn set_label(
     id: VariantId,
     label: &Label,
 ) -> Result<Option<Variant>> {
-    labelled(id, label).first(conn).await
+    set_label_query(id, label).first(conn).await
 }
 
 /// Deletes a locked experiment's variant and its versions, if it is still there.
@@ -128,7 +133,7 @@ pub(crate) async fn delete(
     conn: &mut AsyncPgConnection,
     id: VariantId,
 ) -> Result<Option<VariantId>> {
-    deletion(id).first(conn).await
+    delete_query(id).first(conn).await
 }
 
 #[cfg(test)]
@@ -139,13 +144,17 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
     let (label, weight) = (Label::new("new").unwrap(), Weight::new(9).unwrap());
 
     vec![
-        query!(by_id(of_draft)).by("model_experiment_variant_pkey", "id = ?").rows(1, 1),
-        query!(by_experiment(draft))
+        query!(find_query(of_draft)).by("model_experiment_variant_pkey", "id = ?").rows(1, 1),
+        query!(list_query(draft))
             .by("IDX_model_experiment_variant_experiment_id", "experiment_id = ?")
             .rows(2, 2),
-        query!(insertion(draft, &label, weight)).rows(1, 0),
-        query!(weighted(of_draft, weight)).by("model_experiment_variant_pkey", "id = ?").rows(1, 1),
-        query!(labelled(of_draft, &label)).by("model_experiment_variant_pkey", "id = ?").rows(1, 1),
-        query!(deletion(of_draft)).by("model_experiment_variant_pkey", "id = ?").rows(1, 1),
+        query!(insert_query(draft, &label, weight)).rows(1, 0),
+        query!(set_weight_query(of_draft, weight))
+            .by("model_experiment_variant_pkey", "id = ?")
+            .rows(1, 1),
+        query!(set_label_query(of_draft, &label))
+            .by("model_experiment_variant_pkey", "id = ?")
+            .rows(1, 1),
+        query!(delete_query(of_draft)).by("model_experiment_variant_pkey", "id = ?").rows(1, 1),
     ]
 }

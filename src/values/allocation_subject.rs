@@ -4,7 +4,8 @@ use diesel::deserialize::FromSqlRow;
 use diesel::expression::AsExpression;
 use std::{fmt, str::FromStr};
 
-use super::{InvalidValue, stored_as_text};
+use crate::values::invalid::InvalidValue;
+use crate::values::stored_as_text::stored_as_text;
 
 /// What a request was bucketed by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, AsExpression, FromSqlRow)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 use uuid::Uuid;
 
-use super::InvalidValue;
+use crate::values::invalid::InvalidValue;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $field:literal) => {

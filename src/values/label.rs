@@ -4,7 +4,9 @@ use diesel::deserialize::FromSqlRow;
 use diesel::expression::AsExpression;
 use std::{fmt, str::FromStr};
 
-use super::{InvalidValue, storable, stored_as_text};
+use crate::values::invalid::InvalidValue;
+use crate::values::stored_as_text::stored_as_text;
+use crate::values::text::storable;
 
 /// What operators call a variant, such as `control`: 1 to 64 characters.
 ///

@@ -4,7 +4,8 @@ use diesel::deserialize::FromSqlRow;
 use diesel::expression::AsExpression;
 use std::{borrow::Borrow, fmt, str::FromStr};
 
-use super::{InvalidValue, stored_as_text};
+use crate::values::invalid::InvalidValue;
+use crate::values::stored_as_text::stored_as_text;
 
 /// The model id that clients ask for, such as `partner/preview-foo`.
 ///

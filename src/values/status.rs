@@ -4,7 +4,8 @@ use diesel::deserialize::FromSqlRow;
 use diesel::expression::AsExpression;
 use std::{fmt, str::FromStr};
 
-use super::{InvalidValue, stored_as_text};
+use crate::values::invalid::InvalidValue;
+use crate::values::stored_as_text::stored_as_text;
 
 /// Where in its life an experiment is.
 ///

@@ -40,7 +40,8 @@ pub(crate) use stored_as_text;
 
 #[cfg(test)]
 mod tests {
-    use crate::values::{Label, Status};
+    use crate::values::label::Label;
+    use crate::values::status::Status;
 
     #[test]
     fn is_serialised_as_what_is_shown_and_checked_when_read() {

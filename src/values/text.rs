@@ -1,6 +1,6 @@
 //! What PostgreSQL can store as text.
 
-use super::InvalidValue;
+use crate::values::invalid::InvalidValue;
 
 /// The longest text, in bytes. PostgreSQL would take up to a gigabyte, and beyond that end the connection after
 /// the text was copied and sent; no name, id or description is anywhere near this.

@@ -1,6 +1,6 @@
 //! Instants as PostgreSQL keeps them.
 
-use chrono::{DateTime, SubsecRound, TimeZone, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, TimeZone, Utc};
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::expression::AsExpression;
 use diesel::pg::{Pg, PgValue};
@@ -8,8 +8,9 @@ use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::Timestamptz;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::ops::{Add, Sub};
 
-use super::InvalidValue;
+use crate::values::invalid::InvalidValue;
 
 /// An instant with PostgreSQL's precision, the microsecond.
 ///
@@ -72,9 +73,39 @@ impl From<Timestamp> for DateTime<Utc> {
     }
 }
 
-/// `instant` as PostgreSQL keeps it.
-pub(crate) fn stored(instant: DateTime<Utc>) -> Result<DateTime<Utc>, InvalidValue> {
-    Timestamp::try_from(instant).map(Timestamp::into)
+/// # Panics
+///
+/// When the result lies outside of what a timestamp can be.
+impl Add<TimeDelta> for Timestamp {
+    type Output = Self;
+
+    #[track_caller]
+    fn add(self, duration: TimeDelta) -> Self {
+        match Self::try_from(self.0 + duration) {
+            Ok(sum) => sum,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// # Panics
+///
+/// When the result lies outside of what a timestamp can be.
+impl Sub<TimeDelta> for Timestamp {
+    type Output = Self;
+
+    #[track_caller]
+    fn sub(self, duration: TimeDelta) -> Self {
+        self + -duration
+    }
+}
+
+impl Sub for Timestamp {
+    type Output = TimeDelta;
+
+    fn sub(self, earlier: Self) -> TimeDelta {
+        self.0 - earlier.0
+    }
 }
 
 impl fmt::Display for Timestamp {
@@ -98,7 +129,6 @@ impl FromSql<Timestamptz, Pg> for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chrono::TimeDelta;
 
     #[test]
     fn cuts_what_is_finer_than_a_microsecond() {
@@ -137,8 +167,8 @@ mod tests {
     #[test]
     fn postgresqls_calendar_begins_in_4714_bc() {
         let first = Utc.with_ymd_and_hms(-4713, 11, 24, 0, 0, 0).unwrap();
-        assert_eq!(stored(first), Ok(first));
-        assert!(stored(first - TimeDelta::microseconds(1)).is_err());
+        assert_eq!(Timestamp::try_from(first).map(DateTime::from), Ok(first));
+        assert!(Timestamp::try_from(first - TimeDelta::microseconds(1)).is_err());
     }
 
     #[test]
@@ -147,7 +177,8 @@ mod tests {
             serde_json::from_str("\"2023-11-14T22:13:20.1234567Z\"").unwrap();
         assert_eq!(timestamp.to_string(), "2023-11-14T22:13:20.123456Z");
         assert_eq!(serde_json::to_string(&timestamp).unwrap(), "\"2023-11-14T22:13:20.123456Z\"");
-        assert_eq!(stored("2023-11-14T22:13:20.1234567Z".parse().unwrap()), Ok(timestamp.into()));
+        let finer: DateTime<Utc> = "2023-11-14T22:13:20.1234567Z".parse().unwrap();
+        assert_eq!(Timestamp::try_from(finer), Ok(timestamp));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use diesel::sql_types::Integer;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-use super::InvalidValue;
+use crate::values::invalid::InvalidValue;
 
 /// A variant's share of users, relative to the sum of its experiment's weights: 1 to [`i32::MAX`].
 #[derive(

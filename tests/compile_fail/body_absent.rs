@@ -1,6 +1,6 @@
 //! A request without a body.
 
-use model_experiments::tables::requests::NewRequest;
+use model_experiments::recording::NewRequest;
 use model_experiments::values::{RequestBodyRef, SystemPromptRef};
 
 fn uncaptured(request: NewRequest) -> NewRequest {

@@ -1,8 +1,8 @@
 //! Two operations at once on one connection.
 
-use model_experiments::tables::experiments::{self, Experiment};
-use model_experiments::values::ExperimentId;
 use model_experiments::{AsyncPgConnection, Result};
+use model_experiments::experiments::{self, Experiment};
+use model_experiments::values::ExperimentId;
 
 async fn both(
     conn: &mut AsyncPgConnection,

@@ -1,7 +1,7 @@
 //! An instant that is finer than PostgreSQL keeps it, where one is recorded.
 
 use chrono::{DateTime, Utc};
-use model_experiments::tables::usages::Usage;
+use model_experiments::recording::Usage;
 
 fn usage(created_at: DateTime<Utc>) -> Usage {
     Usage { created_at, ..Usage::new("user-7") }

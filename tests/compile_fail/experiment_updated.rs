@@ -1,8 +1,8 @@
 //! An experiment is changed and written back, past its lifecycle.
 
 use diesel::prelude::*;
+use model_experiments::experiments::Experiment;
 use model_experiments::schema::model_experiment;
-use model_experiments::tables::experiments::Experiment;
 
 fn update(experiment: &Experiment) {
     let row = model_experiment::table.find(experiment.id);

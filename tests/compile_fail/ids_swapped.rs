@@ -1,10 +1,8 @@
 //! The id of one thing where that of another is asked.
 
-use model_experiments::operations::{lifecycle, record};
-use model_experiments::tables::requests::{NewRequest, Request};
-use model_experiments::tables::variants::Variant;
-use model_experiments::tables::versions;
 use model_experiments::{AsyncPgConnection, Result};
+use model_experiments::experiments::{self, Variant};
+use model_experiments::recording::{NewRequest, Request, record};
 
 async fn swapped(
     conn: &mut AsyncPgConnection,
@@ -12,8 +10,8 @@ async fn swapped(
     request: &Request,
     new: &NewRequest,
 ) -> Result<()> {
-    lifecycle::activate(conn, variant.id).await?;
-    versions::find(conn, request.usage_id).await?;
+    experiments::activate(conn, variant.id).await?;
+    experiments::find_version(conn, request.usage_id).await?;
     let _ = record::attribute(conn, request.variant_version_id, new).await?;
     Ok(())
 }

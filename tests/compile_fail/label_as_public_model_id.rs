@@ -1,6 +1,6 @@
 //! A variant's label as the model id that clients ask for.
 
-use model_experiments::tables::experiments::NewExperiment;
+use model_experiments::experiments::NewExperiment;
 use model_experiments::values::Label;
 
 fn behind(label: Label) -> NewExperiment {

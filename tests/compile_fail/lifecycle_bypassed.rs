@@ -1,8 +1,8 @@
 //! A status is changed past the lifecycle.
 
-use model_experiments::tables::experiments::{self, Experiment};
-use model_experiments::values::{ExperimentId, Status};
 use model_experiments::{AsyncPgConnection, Result};
+use model_experiments::experiments::{self, Experiment};
+use model_experiments::values::{ExperimentId, Status};
 
 async fn reopen(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
     experiments::switch(conn, id, Status::Active).await

@@ -1,6 +1,6 @@
 //! A version is published with a key that isn't encrypted.
 
-use model_experiments::operations::publish::NewVersion;
+use model_experiments::experiments::NewVersion;
 use model_experiments::secrecy::SecretString;
 use model_experiments::values::Upstream;
 

@@ -1,6 +1,6 @@
 //! A request is made that wasn't recorded with a usage.
 
-use model_experiments::tables::requests::Request;
+use model_experiments::recording::Request;
 use model_experiments::values::UsageId;
 
 fn copy(request: Request) -> Request {

@@ -1,6 +1,6 @@
 //! What holds a key or a prompt is serialised.
 
-use model_experiments::operations::routing::{RoutedExperiment, Served};
+use model_experiments::routing::{RoutedExperiment, Served};
 use model_experiments::secrecy::SecretString;
 use model_experiments::values::{ApiKeyCipher, EncryptedApiKey, PromptCapture};
 use serde::Serialize;

@@ -1,8 +1,8 @@
 //! A weight is changed, whether or not the experiment is still a draft.
 
-use model_experiments::tables::variants::{self, Variant};
-use model_experiments::values::{VariantId, Weight};
 use model_experiments::{AsyncPgConnection, Result};
+use model_experiments::experiments::{self, Variant};
+use model_experiments::values::{VariantId, Weight};
 
 async fn grow(
     conn: &mut AsyncPgConnection,

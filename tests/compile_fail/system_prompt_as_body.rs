@@ -1,6 +1,6 @@
 //! Where a system prompt is to be found, as where a body is.
 
-use model_experiments::tables::requests::NewRequest;
+use model_experiments::recording::NewRequest;
 use model_experiments::values::SystemPromptRef;
 
 fn uncaptured(request: NewRequest) -> NewRequest {

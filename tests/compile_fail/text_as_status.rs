@@ -1,6 +1,6 @@
 //! A text as a status.
 
-use model_experiments::tables::experiments::ExperimentFilter;
+use model_experiments::experiments::ExperimentFilter;
 
 fn active() -> ExperimentFilter {
     ExperimentFilter::new().status("active")

@@ -1,8 +1,8 @@
 //! A version is changed and written back.
 
 use diesel::prelude::*;
+use model_experiments::experiments::Version;
 use model_experiments::schema::model_experiment_variant_version;
-use model_experiments::tables::versions::Version;
 
 fn update(version: &Version) {
     let row = model_experiment_variant_version::table.find(version.id);

@@ -5,20 +5,16 @@ use diesel::deserialize::{self, FromSql};
 use diesel::pg::{Pg, PgValue};
 use diesel::prelude::*;
 use diesel::sql_types::Jsonb;
-use model_experiments::operations::publish::NewVersion;
-use model_experiments::operations::routing::{RoutedExperiment, Served};
-use model_experiments::operations::{lifecycle, publish, record, structure};
+use model_experiments::experiments::{
+    self, Experiment, ExperimentChanges, ExperimentFilter, NewExperiment, NewVersion, Variant,
+    Version,
+};
+use model_experiments::recording::{NewRequest, Request, Usage, record};
+use model_experiments::routing::{RoutedExperiment, Served};
 use model_experiments::schema::{
     microdollar_usage, model_experiment, model_experiment_request, model_experiment_variant_version,
 };
 use model_experiments::secrecy::SecretString;
-use model_experiments::tables::experiments::{
-    self, Experiment, ExperimentChanges, ExperimentFilter, NewExperiment,
-};
-use model_experiments::tables::requests::{NewRequest, Request};
-use model_experiments::tables::usages::Usage;
-use model_experiments::tables::variants::{self, Variant};
-use model_experiments::tables::versions::{self, Version};
 use model_experiments::values::{
     ApiKeyCipher, EncryptedApiKey, ExperimentId, Label, PromptCapture, PublicModelId,
     RequestBodyRef, Status, SystemPromptRef, Timestamp, Upstream, UsageId, VariantId, VersionId,
@@ -35,8 +31,8 @@ async fn ids(
     request: &Request,
     new: &NewRequest,
 ) -> Result<()> {
-    lifecycle::activate(conn, variant.experiment_id).await?;
-    versions::find(conn, request.variant_version_id).await?;
+    experiments::activate(conn, variant.experiment_id).await?;
+    experiments::find_version(conn, request.variant_version_id).await?;
     let _ = record::attribute(conn, request.usage_id, new).await?;
     Ok(())
 }
@@ -51,7 +47,7 @@ async fn one_after_the_other(
 }
 
 async fn reopen(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
-    lifecycle::activate(conn, id).await
+    experiments::activate(conn, id).await
 }
 
 async fn grow(
@@ -59,12 +55,12 @@ async fn grow(
     id: VariantId,
     weight: Weight,
 ) -> Result<Option<Variant>> {
-    structure::set_weight(conn, id, weight).await?;
-    variants::find(conn, id).await
+    experiments::set_weight(conn, id, weight).await?;
+    experiments::find_variant(conn, id).await
 }
 
 async fn double(conn: &mut AsyncPgConnection, variant: VariantId) -> Result<Variant> {
-    structure::set_weight(conn, variant, Weight::new(2)?).await
+    experiments::set_weight(conn, variant, Weight::new(2)?).await
 }
 
 async fn version(
@@ -75,7 +71,7 @@ async fn version(
     key: &SecretString,
 ) -> Result<Version> {
     let key = cipher.encrypt(key)?;
-    publish::now(conn, variant, NewVersion::with_key(upstream, &key)).await
+    experiments::publish(conn, variant, NewVersion::with_key(upstream, &key)).await
 }
 
 fn update(experiment: &Experiment, changes: &ExperimentChanges) {

@@ -1,7 +1,7 @@
 //! Who records: many at once, some of it wrong, some of it twice, and not all of them stay for the answer.
 
 use model_experiments::Error;
-use model_experiments::recorder::{NotRecorded, Receipt};
+use model_experiments::recording::{NotRecorded, Receipt};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -122,7 +122,7 @@ async fn submit(lane: &Lane, what: What, how: How) -> Option<(usize, Receipt)> {
     let is_patient = lane.is_patient;
     let number = lane.database.ledger.submit(Entry { content, is_patient, end: End::Unheard });
     let taken = match how {
-        How::Try => lane.recorder.try_record(record),
+        How::Try => lane.recorder.try_submit(record),
         How::Cancel(polls) => match cancelled_after(polls, lane.recorder.record(record)).await {
             Some(taken) => taken,
             None => {

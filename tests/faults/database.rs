@@ -38,11 +38,11 @@ pub struct Database {
 impl Database {
     /// A new database on `server`.
     pub async fn create(server: &Server, name: &str, billing_first: bool) -> Self {
-        let maintenance = &mut connection::connect(&server.url("postgres")).await.unwrap();
+        let maintenance = &mut connect(&server.url("postgres")).await.unwrap();
         raw(maintenance, &format!("CREATE DATABASE {name}")).await.unwrap();
         let url = server.url(name);
         migrations::run(&url).await.unwrap();
-        let conn = &mut connection::connect(&url).await.unwrap();
+        let conn = &mut connect(&url).await.unwrap();
         let version = active(conn, "partner/foo").await.control_version.id;
         raw(conn, HOST).await.unwrap();
         Self { url, ledger: Ledger::new(billing_first), version }
@@ -50,6 +50,6 @@ impl Database {
 
     /// What of the ledger isn't borne out, where the usages in `lost` were said to be lost and nobody waited.
     pub async fn check(&self, lost: &HashSet<UsageId>) -> Vec<String> {
-        self.ledger.check(&mut connection::connect(&self.url).await.unwrap(), lost).await
+        self.ledger.check(&mut connect(&self.url).await.unwrap(), lost).await
     }
 }

@@ -67,7 +67,7 @@ async fn deadlock(lane: &Lane) -> Result<(), Error> {
         let (record, is_patient) = (content.record(), lane.is_patient);
         let entry = Entry { content, is_patient, end: End::Unheard };
         let number = lane.database.ledger.submit(entry);
-        if lane.recorder.try_record(record).is_err() {
+        if lane.recorder.try_submit(record).is_err() {
             lane.database.ledger.ended(number, End::NotTaken);
         }
     }

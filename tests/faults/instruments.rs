@@ -1,7 +1,6 @@
 //! That each fault does what it is named after, seen with a connection of one's own: else the rest proves nothing.
 
-use model_experiments::operations::record;
-use model_experiments::tables::usages::{self, Usage};
+use model_experiments::recording::{self, Usage, record};
 use model_experiments::values::VersionId;
 use model_experiments::{Result, connection};
 use std::time::{Duration, Instant};
@@ -75,21 +74,21 @@ async fn abandoned(url: &str, version: VersionId, wire: &Wire, fault: Fault) {
         _ = record(wire.url(), version, &usage) => panic!("{fault:?} let it through"),
         fired = fired => fired.unwrap(),
     }
-    let conn = &mut connection::connect(url).await.unwrap();
+    let conn = &mut connect(url).await.unwrap();
     let sql = format!("SELECT count(*) AS number FROM microdollar_usage WHERE id = '{}'", usage.id);
     eventually("it arrives", async || number(conn, &sql).await == 1).await;
 }
 
 async fn record(url: &str, version: VersionId, usage: &Usage) -> Result<()> {
-    let conn = &mut connection::connect(url).await?;
+    let conn = &mut connect(url).await?;
     record::usage_with_request(conn, usage, &request(version)).await.map(drop)
 }
 
 /// Whether the usage is there once no other connection is under way.
 async fn is_there(url: &str, usage: &Usage) -> bool {
-    let conn = &mut connection::connect(url).await.unwrap();
+    let conn = &mut connect(url).await.unwrap();
     let others = "SELECT count(*) AS number FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'active'";
     eventually("the others have ended", async || number(conn, others).await == 0).await;
-    usages::find(conn, usage.id).await.unwrap().is_some()
+    recording::find_usage(conn, usage.id).await.unwrap().is_some()
 }

@@ -72,7 +72,7 @@ impl Lane {
 
     /// Waits until the server has no connection of it any more.
     pub async fn until_disconnected(&self) {
-        let conn = &mut connection::connect(&self.database.url).await.unwrap();
+        let conn = &mut connect(&self.database.url).await.unwrap();
         let name = self.name;
         let of_recorder = format!(
             "SELECT count(*) AS number FROM pg_stat_activity WHERE application_name = '{name}'"

@@ -2,10 +2,8 @@
 
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use model_experiments::operations::record::{Outcome, Record};
+use model_experiments::recording::{NewRequest, Outcome, Record, Request, Usage};
 use model_experiments::schema::{microdollar_usage, model_experiment_request};
-use model_experiments::tables::requests::{NewRequest, Request};
-use model_experiments::tables::usages::Usage;
 use model_experiments::values::{AllocationSubject, UsageId, VersionId};
 use model_experiments::{Error, Result};
 use std::collections::{HashMap, HashSet};

@@ -29,6 +29,11 @@ pub(crate) struct Column {
     pub(super) is_nullable: bool,
 }
 
+impl Column {
+    /// The column of a function that returns nothing.
+    pub(super) const VOID: Self = Self { oid: 2278, is_nullable: true };
+}
+
 /// A query that tells the types of its columns.
 pub(crate) trait Described {
     fn columns(&self) -> Vec<Column>;
@@ -102,24 +107,32 @@ several!(A B C D E F G H I J K L M N O P Q);
 
 /// The columns that a query says are never null, where the server can't tell: counts, values of functions, and the id
 /// by which requests were asked for.
-const ASSUMED: [&str; 17] = [
-    "tables::clock::instant: statement_timestamp",
-    "tables::versions::any_effective_at: exists",
-    "operations::feedback::by_client_request_ids: client_request_id",
-    "operations::notify::notification: ?column?",
-    "operations::routing::all: greatest",
-    "operations::routing::outlines: greatest",
-    "operations::routing::some: greatest",
-    "operations::routing::some.with a long history: greatest",
-    "operations::summary::sums: count",
-    "operations::summary::sums: count",
-    "operations::summary::sums_by_subject: count",
-    "operations::summary::sums_by_subject: count",
-    "operations::summary::users: count",
-    "operations::summary::users_by_subject: count",
-    "migrations::history::no_lock_timeout: set_config",
-    "migrations::history::locked: ?column?",
-    "migrations::history::exists: ?column?",
+const ASSUMED: [&str; 25] = [
+    "database::migrations::history::disable_lock_timeout_query: set_config",
+    "database::migrations::history::exists_query: ?column?",
+    "reports::feedback::served_by_query: client_request_id",
+    "reports::summary::sum_query: count",
+    "reports::summary::sum_query: count",
+    "reports::summary::sum_query: int8",
+    "reports::summary::sum_query: int8",
+    "reports::summary::sum_query: int8",
+    "reports::summary::sum_query: int8",
+    "reports::summary::sum_query: int8",
+    "reports::summary::sum_by_subject_query: count",
+    "reports::summary::sum_by_subject_query: count",
+    "reports::summary::sum_by_subject_query: int8",
+    "reports::summary::sum_by_subject_query: int8",
+    "reports::summary::sum_by_subject_query: int8",
+    "reports::summary::sum_by_subject_query: int8",
+    "reports::summary::sum_by_subject_query: int8",
+    "reports::summary::count_users_query: count",
+    "reports::summary::count_users_by_subject_query: count",
+    "routing::query::list_query: greatest",
+    "routing::query::list_fingerprints_query: greatest",
+    "routing::query::list_some_query: greatest",
+    "routing::query::list_some_query.with a long history: greatest",
+    "sql::clock::clock_query: statement_timestamp",
+    "tables::versions::exists_at_query: exists",
 ];
 
 /// The type that the server has under `oid`. Diesel reads `varchar` as `text`.

@@ -10,14 +10,14 @@ mod snapshots;
 mod support;
 
 use diesel::pg::{Pg, PgMetadataLookup, PgQueryBuilder, PgTypeMetadata};
-use diesel::query_builder::QueryBuilder;
 use diesel::query_builder::bind_collector::RawBytesBindCollector;
+use diesel::query_builder::{QueryBuilder, QueryFragment};
 use regex::Regex;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::tables::Returns;
+use crate::sql::run::{Executes, Returns};
 pub(crate) use described::Described;
 use described::{Column, Parameter};
 use plan::Plan;
@@ -44,8 +44,33 @@ macro_rules! query {
 }
 pub(crate) use query;
 
+/// Registers a function of a statement that returns nothing, as [`query!`] does.
+macro_rules! statement {
+    ($function:ident($($argument:expr),* $(,)?)) => {
+        $crate::registry::Query::of_statement(
+            module_path!(),
+            stringify!($function),
+            &$function($($argument),*),
+        )
+    };
+}
+pub(crate) use statement;
+
 impl Query {
     pub(crate) fn new<R>(module: &str, name: &str, query: &impl Returns<R>) -> Self {
+        Self::with_columns(module, name, query, query.columns())
+    }
+
+    pub(crate) fn of_statement(module: &str, name: &str, statement: &impl Executes) -> Self {
+        Self::with_columns(module, name, statement, vec![Column::VOID])
+    }
+
+    fn with_columns(
+        module: &str,
+        name: &str,
+        query: &impl QueryFragment<Pg>,
+        columns: Vec<Column>,
+    ) -> Self {
         let module = module.split_once("::").map_or("", |(_, module)| module);
         let mut sql = PgQueryBuilder::default();
         query.to_sql(&mut sql, &Pg).unwrap();
@@ -60,7 +85,7 @@ impl Query {
             parameters: parameters
                 .map(|(of, value)| Parameter { oid: of.oid().unwrap(), value })
                 .collect(),
-            columns: query.columns(),
+            columns,
             plan: Plan::default(),
         }
     }
@@ -95,23 +120,23 @@ impl PgMetadataLookup for BuiltInTypes {
 
 /// Every registered query.
 fn all() -> Vec<Query> {
-    use crate::{migrations, operations, tables};
+    use crate::{database, experiments, recording, reports, routing, sql, tables};
     [
-        tables::clock::queries(),
+        database::migrations::history::queries(),
+        experiments::notify::queries(),
+        recording::statements::many::queries(),
+        recording::statements::one::queries(),
+        reports::feedback::queries(),
+        reports::loss_ledger::queries(),
+        reports::overview::queries(),
+        reports::summary::queries(),
+        routing::query::queries(),
+        sql::clock::queries(),
         tables::experiments::queries(),
         tables::requests::queries(),
         tables::usages::queries(),
         tables::variants::queries(),
         tables::versions::queries(),
-        operations::feedback::queries(),
-        operations::loss_ledger::queries(),
-        operations::notify::queries(),
-        operations::overview::queries(),
-        operations::record::batch::queries(),
-        operations::record::statement::queries(),
-        operations::routing::queries(),
-        operations::summary::queries(),
-        migrations::history::queries(),
     ]
     .into_iter()
     .flatten()
@@ -144,10 +169,11 @@ fn every_query_function_is_registered() {
     for file in sources(&root) {
         let module = file.strip_prefix(&root).unwrap().with_extension("");
         let module = module.to_str().unwrap().replace('/', "::");
+        let module = module.strip_suffix("::mod").unwrap_or(&module);
         let source = fs::read_to_string(&file).unwrap();
         for function in source.split("fn ").skip(1) {
             let (signature, _) = function.split_once('{').unwrap_or((function, ""));
-            if signature.contains("-> impl Returns<") {
+            if signature.contains("-> impl Returns<") || signature.contains("-> impl Executes") {
                 let name = signature.split(['(', '<']).next().unwrap();
                 functions.insert(format!("{module}::{name}"));
             }
@@ -162,16 +188,17 @@ fn every_query_function_is_registered() {
 #[test]
 fn nothing_but_a_query_function_is_run() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let run = Regex::new(r"\.(?:load|first|one)\(\s*[^()\s]").unwrap();
+    let run = Regex::new(r"\.(?:load|first|one|execute)\(\s*[^()\s]").unwrap();
     let function =
-        Regex::new(r"(\w+)\((?:[^()]|\([^()]*\))*\)\s*\.(?:load|first|one)\(conn\)").unwrap();
+        Regex::new(r"(\w+)\((?:[^()]|\([^()]*\))*\)\s*\.(?:load|first|one|execute)\(conn\)")
+            .unwrap();
     let functions: BTreeSet<_> = all()
         .iter()
         .map(|query| self::function(query).rsplit("::").next().unwrap().to_owned())
         .collect();
     let mut runs = 0;
     // Where running itself is.
-    let rows = root.join("tables/rows.rs");
+    let rows = root.join("sql/run.rs");
     for file in sources(&root).into_iter().filter(|file| *file != rows) {
         // Atomics are loaded too.
         let source = fs::read_to_string(&file).unwrap().replace(".load(Ordering::", "");

@@ -140,7 +140,8 @@ fn nodes(node: &Value) -> Vec<&Value> {
 /// A condition with `?` for each value, whether the plan knows it or not.
 fn normalised(condition: &str) -> String {
     let value =
-        Regex::new(r"'(?:[^']|'')*'::[a-z ]+(?:\[\])?|\$\d+|\(InitPlan \d+\)\.col1").unwrap();
+        Regex::new(r"(?:'(?:[^']|'')*'|NULL)::[a-z ]+(?:\[\])?|\$\d+|\(InitPlan \d+\)\.col1")
+            .unwrap();
     let condition = value.replace_all(condition, "?");
     // PostgreSQL 18 takes alternatives together.
     let condition = condition.replace("status = ANY (?)", "status = ?");

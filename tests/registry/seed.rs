@@ -1,6 +1,6 @@
 //! A database that has grown, and the arguments with which queries are asked of it.
 
-use chrono::{DateTime, Duration, TimeZone, Utc};
+use chrono::Duration;
 use std::ops::Range;
 use uuid::Uuid;
 
@@ -99,14 +99,18 @@ pub(crate) fn model(n: u128) -> PublicModelId {
     PublicModelId::new(format!("partner/model-{n}")).unwrap()
 }
 
+fn instant(text: &str) -> Timestamp {
+    Timestamp::try_from(text.parse::<chrono::DateTime<chrono::Utc>>().unwrap()).unwrap()
+}
+
 /// After all that was inserted.
-pub(crate) fn later() -> DateTime<Utc> {
-    Utc.with_ymd_and_hms(2025, 6, 1, 0, 0, 0).unwrap()
+pub(crate) fn later() -> Timestamp {
+    instant("2025-06-01T00:00:00Z")
 }
 
 /// When a version may still be published for.
-pub(crate) fn next_year() -> DateTime<Utc> {
-    Timestamp::try_from(*Timestamp::now().as_datetime() + Duration::days(365)).unwrap().into()
+pub(crate) fn next_year() -> Timestamp {
+    Timestamp::now() + Duration::days(365)
 }
 
 pub(crate) fn upstream() -> Upstream {
@@ -118,7 +122,7 @@ pub(crate) fn key() -> EncryptedApiKey {
 }
 
 /// A tenth of the time in which requests were served.
-pub(crate) fn window() -> Range<DateTime<Utc>> {
-    let start = Utc.with_ymd_and_hms(2025, 1, 11, 0, 0, 0).unwrap();
+pub(crate) fn window() -> Range<Timestamp> {
+    let start = instant("2025-01-11T00:00:00Z");
     start..start + Duration::days(5)
 }

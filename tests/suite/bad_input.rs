@@ -8,21 +8,17 @@ use crate::support::fixtures::{
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use diesel::connection::InstrumentationEvent;
 use diesel_async::{AsyncConnection, AsyncPgConnection};
-use model_experiments::bucketing::Subject;
-use model_experiments::operations::publish::{self, NewVersion};
-use model_experiments::operations::record::{self, Outcome};
-use model_experiments::operations::routing::{self, Route, Unavailable};
-use model_experiments::operations::{feedback, structure, summary};
-use model_experiments::tables::experiments::{
-    self, ExperimentChanges, ExperimentFilter, NewExperiment,
+use model_experiments::experiments::{
+    self, ExperimentChanges, ExperimentFilter, NewExperiment, NewVersion,
 };
-use model_experiments::tables::usages::{self, Usage};
-use model_experiments::tables::{Cursor, Page, requests, versions};
+use model_experiments::recording::{self, Outcome, Usage, record};
+use model_experiments::reports::{feedback, summary};
+use model_experiments::routing::{self, Route, Subject, Unavailable};
 use model_experiments::values::{
     CAPTURE_CAP, EncryptedApiKey, InvalidValue, Label, PromptCapture, PublicModelId, Sha256Digest,
     Timestamp, Upstream, VersionId,
 };
-use model_experiments::{Error, Pool};
+use model_experiments::{Cursor, Error, Page, Pool};
 use serde_json::json;
 use std::fmt::Debug;
 use std::str::FromStr;
@@ -65,33 +61,33 @@ async fn assert_refused_everywhere(
 ) {
     let bar = || NewExperiment::new(public_model_id("partner/bar"), "Bar");
     let named = NewExperiment::new(public_model_id("partner/bar"), bad());
-    assert_refused(experiments::insert(conn, &named).await, "name", reason);
+    assert_refused(experiments::create(conn, &named).await, "name", reason);
     drop(named);
     let described = bar().description(bad());
-    assert_refused(experiments::insert(conn, &described).await, "description", reason);
+    assert_refused(experiments::create(conn, &described).await, "description", reason);
     drop(described);
     let created = bar().created_by(bad());
-    assert_refused(experiments::insert(conn, &created).await, "created_by_user_id", reason);
+    assert_refused(experiments::create(conn, &created).await, "created_by_user_id", reason);
     drop(created);
 
     let id = ready.experiment.id;
     let renamed = ExperimentChanges::new().name(bad());
-    assert_refused(structure::update(conn, id, &renamed).await, "name", reason);
+    assert_refused(experiments::update(conn, id, &renamed).await, "name", reason);
     drop(renamed);
     let described = ExperimentChanges::new().description(Some(bad()));
-    assert_refused(structure::update(conn, id, &described).await, "description", reason);
+    assert_refused(experiments::update(conn, id, &described).await, "description", reason);
     drop(described);
 
     let (variant, mut text) = (ready.control.id, bad());
     let (upstream, key) = (upstream("rc2"), key("sk"));
     let new = NewVersion::with_key(&upstream, &key).created_by(&text);
     let at = Timestamp::try_from(ready.control_version.effective_at + TimeDelta::hours(1)).unwrap();
-    assert_refused(publish::now(conn, variant, new).await, "created_by", reason);
+    assert_refused(experiments::publish(conn, variant, new).await, "created_by", reason);
     assert_refused(publish::at(conn, variant, new, at).await, "created_by", reason);
-    let rotated = publish::rotate_key(conn, variant, &key, Some(&text)).await;
+    let rotated = experiments::rotate_key(conn, variant, &key, Some(&text)).await;
     assert_refused(rotated, "created_by", reason);
 
-    let listed = requests::list_by_client_request_id(conn, &text).await;
+    let listed = recording::list_requests(conn, &text).await;
     assert_refused(listed, "client_request_id", reason);
     let served = feedback::served_by(conn, &["a", &text]).await;
     assert_refused(served, "client_request_id", reason);
@@ -106,15 +102,19 @@ async fn assert_refused_everywhere(
         ("project_id", |usage| &mut usage.project_id),
     ] {
         *place(&mut usage) = Some(text);
-        assert_refused(record::usage_with_request(conn, &usage, &served).await, field, reason);
+        assert_refused(
+            record::one(conn, &Record::new(usage.clone(), served.clone())).await,
+            field,
+            reason,
+        );
         text = place(&mut usage).take().unwrap();
     }
     std::mem::swap(&mut usage.kilo_user_id, &mut text);
-    let recorded = record::usage_with_request(conn, &usage, &served).await;
+    let recorded = record::one(conn, &Record::new(usage.clone(), served.clone())).await;
     assert_refused(recorded, "kilo_user_id", indexed_reason);
     std::mem::swap(&mut usage.kilo_user_id, &mut text);
     let served = served.client_request_id(text);
-    let recorded = record::usage_with_request(conn, &usage, &served).await;
+    let recorded = record::one(conn, &Record::new(usage.clone(), served.clone())).await;
     assert_refused(recorded, "client_request_id", indexed_reason);
     let attributed = record::attribute(conn, usage.id, &served).await;
     assert_refused(attributed, "client_request_id", indexed_reason);
@@ -195,7 +195,7 @@ async fn the_longest_text_is_stored_as_it_was_given() {
     let new = NewExperiment::new(public_model_id("partner/foo"), &longest)
         .description(&longest)
         .created_by(&longest);
-    let inserted = experiments::insert(conn, &new).await.unwrap();
+    let inserted = experiments::create(conn, &new).await.unwrap();
     let texts = [Some(inserted.name), inserted.description, inserted.created_by_user_id];
     assert!(texts.iter().all(|text| text.as_ref() == Some(&longest)));
 
@@ -211,7 +211,7 @@ async fn the_longest_text_is_stored_as_it_was_given() {
     };
     let outcome = record::usage_with_request(conn, &usage, &request(foo.control_version.id)).await;
     assert_eq!(outcome, Ok(Outcome::Recorded));
-    assert_eq!(usages::find(conn, usage.id).await, Ok(Some(usage)));
+    assert_eq!(recording::find_usage(conn, usage.id).await, Ok(Some(usage)));
 
     // An escape is six times as long as what it stands for.
     let escaped = "\u{1}".repeat(Upstream::MAX_BYTES - 100);
@@ -222,7 +222,7 @@ async fn the_longest_text_is_stored_as_it_was_given() {
         let upstream = Upstream::from_json(json).unwrap();
         let key = key(&"x".repeat(49_152));
         let new = NewVersion::with_key(&upstream, &key).created_by(&longest);
-        let version = publish::now(conn, foo.control.id, new).await.unwrap();
+        let version = experiments::publish(conn, foo.control.id, new).await.unwrap();
         assert!(version.upstream == upstream && version.created_by == text());
     }
 }
@@ -243,9 +243,9 @@ async fn the_first_and_the_last_instant_are_stored_as_they_were_given() {
             let outcome = record::usage_with_request(conn, &usage, &request(version)).await;
             assert_eq!(outcome, Ok(expected));
         }
-        let stored = requests::find(conn, usage.id).await.unwrap().unwrap();
+        let stored = recording::find_request(conn, usage.id).await.unwrap().unwrap();
         assert_eq!(stored.created_at, *created_at.as_datetime());
-        assert_eq!(usages::find(conn, usage.id).await, Ok(Some(usage)));
+        assert_eq!(recording::find_usage(conn, usage.id).await, Ok(Some(usage)));
         // Serde's text of an instant, as a host may hand it on.
         let json = serde_json::to_string(&created_at).unwrap();
         assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), created_at);
@@ -260,9 +260,9 @@ async fn the_first_and_the_last_instant_are_stored_as_they_were_given() {
     let upstream = upstream("last");
     let scheduled = publish::at(conn, variant, NewVersion::keeping_key(&upstream), cut).await;
     assert_eq!(scheduled.as_ref().map(|of| of.effective_at), Ok(*cut.as_datetime()));
-    let current = versions::find_current(conn, variant, last).await.unwrap();
+    let current = experiments::find_current_version(conn, variant, last).await.unwrap();
     assert_eq!(current, Some(scheduled.unwrap()));
-    assert_eq!(versions::find_current(conn, variant, first).await, Ok(None));
+    assert_eq!(experiments::find_current_version(conn, variant, first).await, Ok(None));
 }
 
 #[tokio::test]
@@ -275,7 +275,7 @@ async fn a_page_after_an_instant_that_postgresql_does_not_know_is_refused() {
         let after = Page::after(Cursor { at, id: foo.experiment.id }, 9);
         let listed = experiments::list(conn, &all, after).await;
         let after = Page::after(Cursor { at, id: foo.control_version.id }, 9);
-        let history = versions::history(conn, foo.control.id, after).await;
+        let history = experiments::list_versions(conn, foo.control.id, after).await;
         if is_known {
             assert_eq!(listed, Ok(vec![foo.experiment.clone()]));
             assert_eq!(history, Ok(vec![foo.control_version.clone()]));
@@ -309,7 +309,7 @@ async fn the_least_and_the_greatest_numbers_are_recorded_exactly() {
     let foo = active(conn, "partner/foo").await;
     let window = DateTime::UNIX_EPOCH..DateTime::<Utc>::MAX_UTC;
     let totals = async |conn: &mut AsyncPgConnection| {
-        let summaries = summary::by_version(conn, foo.experiment.id, window.clone()).await?;
+        let summaries = summary::by_version(conn, foo.experiment.id, &window).await?;
         assert_eq!(summaries.len(), 1);
         let of = summaries[0].totals;
         assert_eq!([of.input_tokens, of.output_tokens, of.cache_hit_tokens], [of.cost; 3]);
@@ -337,9 +337,12 @@ async fn the_least_and_the_greatest_numbers_are_recorded_exactly() {
         };
         for expected in [Outcome::Recorded, Outcome::AlreadyRecorded] {
             let served = request(foo.control_version.id);
-            assert_eq!(record::usage_with_request(conn, &usage, &served).await, Ok(expected));
+            assert_eq!(
+                record::one(conn, &Record::new(usage.clone(), served.clone())).await,
+                Ok(expected)
+            );
         }
-        assert_eq!(usages::find(conn, usage.id).await, Ok(Some(usage)));
+        assert_eq!(recording::find_usage(conn, usage.id).await, Ok(Some(usage)));
         match (totals(conn).await, sum) {
             (Err(Error::Database(message)), Err(part)) => assert!(message.contains(part)),
             (total, sum) => assert_eq!(total.ok(), sum.ok(), "after {number}"),
@@ -367,12 +370,12 @@ async fn json_that_is_nested_deeper_than_can_be_read_is_an_error() {
         deep(1_000)
     );
     raw(conn, &set).await.unwrap();
-    match versions::history(conn, foo.control.id, Page::first(1)).await {
+    match experiments::list_versions(conn, foo.control.id, Page::first(1)).await {
         Err(Error::Unreadable(of)) => assert_eq!(of.column, "upstream"),
         outcome => panic!("{outcome:?}"),
     }
     let routed = routing::load(conn, &foo.experiment.public_model_id).await.unwrap().unwrap();
-    match routed.route(Subject::first_of(Some("user-1"), None, None)) {
+    match routed.route(Subject::user("user-1")) {
         Route::Unavailable(Unavailable::Unreadable { reason, .. }) => {
             assert_eq!(reason.to_string(), "the JSON is too deep, or has a number too large");
         }

@@ -4,10 +4,8 @@
 use crate::support::TestDatabase;
 use crate::support::fixtures::{active, draft, label, publish_now, ready, weight};
 use diesel_async::AsyncPgConnection;
-use model_experiments::bucketing::{self, Subject};
-use model_experiments::operations::routing::{self, Route};
-use model_experiments::operations::{lifecycle, structure};
-use model_experiments::tables::experiments::ExperimentChanges;
+use model_experiments::experiments::{self, ExperimentChanges};
+use model_experiments::routing::{self, Route, Subject};
 use model_experiments::values::{AllocationSubject, PublicModelId, VariantId};
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 use std::fmt::Write;
@@ -101,8 +99,8 @@ async fn nobody_is_moved_by_a_label_a_version_a_pause_or_another_experiment() {
     let before = buckets(conn, model).await;
     assert!(before.contains(&foo.control.id) && before.contains(&foo.candidate.id));
 
-    structure::rename_variant(conn, foo.control.id, &label("zulu")).await.unwrap();
-    structure::rename_variant(conn, foo.candidate.id, &label("alpha")).await.unwrap();
+    experiments::set_label(conn, foo.control.id, &label("zulu")).await.unwrap();
+    experiments::set_label(conn, foo.candidate.id, &label("alpha")).await.unwrap();
     assert_eq!(buckets(conn, model).await, before);
 
     active(conn, "partner/bar").await;
@@ -112,8 +110,8 @@ async fn nobody_is_moved_by_a_label_a_version_a_pause_or_another_experiment() {
 
     publish_now(conn, foo.control.id, "rc2").await;
     let changes = ExperimentChanges::new().name("Renamed");
-    structure::update(conn, id, &changes).await.unwrap();
-    lifecycle::pause(conn, id).await.unwrap();
-    lifecycle::activate(conn, id).await.unwrap();
+    experiments::update(conn, id, &changes).await.unwrap();
+    experiments::pause(conn, id).await.unwrap();
+    experiments::activate(conn, id).await.unwrap();
     assert_eq!(buckets(conn, model).await, before);
 }

@@ -8,11 +8,10 @@ use crate::support::fixtures::{
     counts, eventually, free_port, number, raw, text, unguard, until_blocked,
 };
 use diesel_async::AsyncPgConnection;
-use model_experiments::bucketing::{self, Subject};
-use model_experiments::tables::requests::{self, Request};
-use model_experiments::tables::usages::{self, Usage};
-use model_experiments::tables::versions::{self, Version};
-use model_experiments::tables::{Page, variants};
+use model_experiments::Page;
+use model_experiments::experiments::{self, Version};
+use model_experiments::recording::{self, Request, Usage};
+use model_experiments::routing::{self, Subject};
 use model_experiments::values::{ExperimentId, PromptCapture, VersionId};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -43,8 +42,8 @@ async fn experiment(conn: &mut AsyncPgConnection, model: &str) -> ExperimentId {
 async fn history(conn: &mut AsyncPgConnection, model: &str) -> HashMap<VersionId, Version> {
     let experiment = experiment(conn, model).await;
     let mut all = HashMap::new();
-    for variant in variants::list(conn, experiment).await.unwrap() {
-        let versions = versions::history(conn, variant.id, Page::first(99)).await.unwrap();
+    for variant in experiments::list_variants(conn, experiment).await.unwrap() {
+        let versions = experiments::list_versions(conn, variant.id, Page::first(99)).await.unwrap();
         all.extend(versions.into_iter().map(|version| (version.id, version)));
     }
     all
@@ -54,13 +53,13 @@ async fn history(conn: &mut AsyncPgConnection, model: &str) -> HashMap<VersionId
 async fn recorded(conn: &mut AsyncPgConnection, answer: &Answer) -> (Usage, Request) {
     let mut found = Vec::new();
     eventually("the request is recorded", async || {
-        found = requests::list_by_client_request_id(conn, answer.request_id()).await.unwrap();
+        found = recording::list_requests(conn, answer.request_id()).await.unwrap();
         !found.is_empty()
     })
     .await;
     assert_eq!(found.len(), 1);
     let request = found.remove(0);
-    (usages::find(conn, request.usage_id).await.unwrap().unwrap(), request)
+    (recording::find_usage(conn, request.usage_id).await.unwrap().unwrap(), request)
 }
 
 /// Fails if the answer tells of what served it, or has anything that could.
@@ -111,7 +110,7 @@ async fn every_request_is_transformed_served_attributed_and_tells_nothing() {
     let history = history(conn, &gateway.model).await;
     let secrets = secrets(conn, &gateway).await;
     let experiment = experiment(conn, &gateway.model).await;
-    let variants = variants::list(conn, experiment).await.unwrap();
+    let variants = experiments::list_variants(conn, experiment).await.unwrap();
 
     let mut served = HashMap::<_, u32>::new();
     for (at, user) in users().enumerate() {
@@ -122,18 +121,18 @@ async fn every_request_is_transformed_served_attributed_and_tells_nothing() {
             0 => {
                 body["user"] = json!("somebody else");
                 request = request.header("x-user-id", &user).header("x-machine-id", "m");
-                Subject::first_of(Some(&user), None, None)
+                Subject::user(&user)
             }
             1 => {
                 body["user"] = json!(user);
                 request = request.header("x-machine-id", "m");
-                Subject::first_of(Some(&user), None, None)
+                Subject::user(&user)
             }
             2 => {
                 request = request.header("x-machine-id", &user);
-                Subject::first_of(None, Some(&user), None)
+                Subject::machine(&user)
             }
-            _ => Subject::first_of(None, None, Some("127.0.0.1")),
+            _ => Subject::ip("127.0.0.1"),
         }
         .unwrap();
         let answer = Answer::of(request.json(&body)).await;

@@ -9,11 +9,8 @@ use crate::support::{TestDatabase, dump};
 use chrono::Duration;
 use diesel_async::AsyncPgConnection;
 use model_experiments::error::{Constraint, NotReady, Transient};
-use model_experiments::operations::publish::{self, NewVersion};
-use model_experiments::operations::{lifecycle, record, structure};
-use model_experiments::tables::experiments::{self, ExperimentChanges};
-use model_experiments::tables::usages::Usage;
-use model_experiments::tables::{variants, versions};
+use model_experiments::experiments::{self, ExperimentChanges, NewVersion};
+use model_experiments::recording::{Usage, record};
 use model_experiments::values::{ExperimentId, Status, Timestamp, VariantId};
 use model_experiments::{Error, Result};
 
@@ -52,13 +49,13 @@ async fn experiment_in(conn: &mut AsyncPgConnection, status: Status) -> Experime
     let model = format!("partner/{}", uuid::Uuid::now_v7());
     let id = ready(conn, &model).await.experiment.id;
     if status != Status::Draft {
-        lifecycle::activate(conn, id).await.unwrap();
+        experiments::activate(conn, id).await.unwrap();
     }
     if status == Status::Paused {
-        lifecycle::pause(conn, id).await.unwrap();
+        experiments::pause(conn, id).await.unwrap();
     }
     if status == Status::Completed {
-        lifecycle::complete(conn, id).await.unwrap();
+        experiments::complete(conn, id).await.unwrap();
     }
     id
 }
@@ -70,9 +67,9 @@ async fn transition(
 ) -> Option<Result<()>> {
     match to {
         Status::Draft => None,
-        Status::Active => Some(lifecycle::activate(conn, id).await.map(drop)),
-        Status::Paused => Some(lifecycle::pause(conn, id).await.map(drop)),
-        Status::Completed => Some(lifecycle::complete(conn, id).await.map(drop)),
+        Status::Active => Some(experiments::activate(conn, id).await.map(drop)),
+        Status::Paused => Some(experiments::pause(conn, id).await.map(drop)),
+        Status::Completed => Some(experiments::complete(conn, id).await.map(drop)),
     }
 }
 
@@ -116,20 +113,20 @@ async fn an_experiment_is_activated_only_when_it_lacks_nothing() {
     let id = draft(conn, "partner/foo").await.id;
     let not_ready = |reason| Error::NotReady { experiment: id, reason };
     let bare = not_ready(NotReady::NoVariant);
-    assert_eq!(lifecycle::activate(conn, id).await, Err(bare.clone()));
+    assert_eq!(experiments::activate(conn, id).await, Err(bare.clone()));
     assert_eq!(refused(conn, &moving(id, Status::Active)).await, bare);
 
     let name = label("\"späte\" 'Variante'");
-    let variant = structure::insert_variant(conn, id, &name, weight(1)).await.unwrap().id;
+    let variant = experiments::add_variant(conn, id, &name, weight(1)).await.unwrap().id;
     let tomorrow =
         Timestamp::try_from(*Timestamp::now().as_datetime() + Duration::days(1)).unwrap();
     let (upstream, key) = (upstream("rc1"), key("sk-1"));
     publish::at(conn, variant, NewVersion::with_key(&upstream, &key), tomorrow).await.unwrap();
     let lacking = not_ready(NotReady::NoCurrentVersion { variant, label: name });
-    assert_eq!(lifecycle::activate(conn, id).await, Err(lacking.clone()));
+    assert_eq!(experiments::activate(conn, id).await, Err(lacking.clone()));
     assert_eq!(refused(conn, &moving(id, Status::Active)).await, lacking);
 
-    publish::now(conn, variant, NewVersion::with_key(&upstream, &key)).await.unwrap();
+    experiments::publish(conn, variant, NewVersion::with_key(&upstream, &key)).await.unwrap();
     raw(conn, &moving(id, Status::Active)).await.unwrap();
     assert_eq!(experiments::find(conn, id).await.unwrap().unwrap().status, Status::Active);
 }
@@ -141,14 +138,14 @@ async fn an_experiment_is_not_active_and_archived() {
     let (active, ready) = (active(conn, "partner/a").await, ready(conn, "partner/b").await);
     let archive = |id| format!("UPDATE model_experiment SET is_archived = true WHERE id = '{id}'");
     let id = active.experiment.id;
-    let refusal = lifecycle::archive(conn, id).await.unwrap_err();
+    let refusal = experiments::archive(conn, id).await.unwrap_err();
     assert_eq!(refused(conn, &archive(id)).await, refusal);
     assert_eq!(refusal, Error::ActiveNotArchivable(id));
 
     let bare = draft(conn, "partner/c").await.id;
     for id in [ready.experiment.id, bare] {
         raw(conn, &archive(id)).await.unwrap();
-        let refusal = lifecycle::activate(conn, id).await.unwrap_err();
+        let refusal = experiments::activate(conn, id).await.unwrap_err();
         assert_eq!(refused(conn, &moving(id, Status::Active)).await, refusal);
         assert_eq!(refusal, Error::NotReady { experiment: id, reason: NotReady::Archived });
     }
@@ -160,17 +157,17 @@ async fn what_has_left_draft_keeps_its_structure() {
     let conn = &mut db.connect().await;
     for status in [Status::Active, Status::Paused, Status::Completed] {
         let id = experiment_in(conn, status).await;
-        let variant = variants::list(conn, id).await.unwrap()[0].id;
+        let variant = experiments::list_variants(conn, id).await.unwrap()[0].id;
         let before = counts(conn).await;
         let not_draft = Error::NotDraft { experiment: id, status };
         let moved = ExperimentChanges::new().public_model_id(public_model_id("partner/new"));
         let (name, share) = (label("new"), weight(9));
         for refusal in [
-            structure::insert_variant(conn, id, &name, share).await.map(drop),
-            structure::delete_variant(conn, variant).await,
-            structure::set_weight(conn, variant, share).await.map(drop),
-            structure::update(conn, id, &moved).await.map(drop),
-            lifecycle::delete(conn, id).await,
+            experiments::add_variant(conn, id, &name, share).await.map(drop),
+            experiments::remove_variant(conn, variant).await,
+            experiments::set_weight(conn, variant, share).await.map(drop),
+            experiments::update(conn, id, &moved).await.map(drop),
+            experiments::delete(conn, id).await,
         ] {
             assert_eq!(refusal, Err(not_draft.clone()));
         }
@@ -197,17 +194,18 @@ async fn versions_and_labels_change_until_completed() {
     let upstream = upstream("rc2");
     for status in Status::ALL {
         let id = experiment_in(conn, status).await;
-        let variant = variants::list(conn, id).await.unwrap()[0].id;
+        let variant = experiments::list_variants(conn, id).await.unwrap()[0].id;
         let expected = if status == Status::Completed { Err(Error::Completed(id)) } else { Ok(()) };
 
         let relabel =
             format!("UPDATE model_experiment_variant SET label = 'new' WHERE id = '{variant}'");
         assert_eq!(raw(conn, &relabel).await.map_err(Error::from), expected);
-        let relabelled = structure::rename_variant(conn, variant, &label("newer")).await;
+        let relabelled = experiments::set_label(conn, variant, &label("newer")).await;
         assert_eq!(relabelled.map(drop), expected);
 
         assert_eq!(raw(conn, &version_of(variant, "now()")).await.map_err(Error::from), expected);
-        let published = publish::now(conn, variant, NewVersion::keeping_key(&upstream)).await;
+        let published =
+            experiments::publish(conn, variant, NewVersion::keeping_key(&upstream)).await;
         assert_eq!(published.map(drop), expected);
         if status == Status::Completed {
             let late = refused(conn, &version_of(variant, "now() - interval '1 day'")).await;
@@ -383,10 +381,10 @@ async fn at_stricter_isolation_what_changed_meanwhile_is_not_overlooked() {
             let id = ready.experiment.id;
             let begin = format!("BEGIN ISOLATION LEVEL {isolation}; SELECT FROM model_experiment");
             raw(other, &begin).await.unwrap();
-            lifecycle::activate(conn, id).await.unwrap();
+            experiments::activate(conn, id).await.unwrap();
             let error = refused(other, &change.replace("$id", &format!("'{id}'"))).await;
             assert!(
-                matches!(error, Error::Transient { cause: Transient::SerializationFailure, .. }),
+                matches!(error, Error::Transient { kind: Transient::SerializationFailure, .. }),
                 "{error:?}"
             );
             raw(other, "ROLLBACK").await.unwrap();
@@ -394,12 +392,12 @@ async fn at_stricter_isolation_what_changed_meanwhile_is_not_overlooked() {
     }
     let id = experiment_in(conn, Status::Draft).await;
     raw(other, "BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
-    match lifecycle::activate(other, id).await {
+    match experiments::activate(other, id).await {
         Err(Error::Database(message)) => assert!(message.contains("REPEATABLE READ"), "{message}"),
         outcome => panic!("{outcome:?}"),
     }
     raw(other, "ROLLBACK; BEGIN ISOLATION LEVEL SERIALIZABLE").await.unwrap();
-    assert_eq!(lifecycle::activate(other, id).await.unwrap().status, Status::Active);
+    assert_eq!(experiments::activate(other, id).await.unwrap().status, Status::Active);
 }
 
 #[tokio::test]
@@ -472,10 +470,10 @@ impl Change {
         let (id, variant) = (ready.experiment.id, ready.control.id);
         match self {
             Self::Insert => {
-                structure::insert_variant(conn, id, &label("new"), weight(9)).await.map(drop)
+                experiments::add_variant(conn, id, &label("new"), weight(9)).await.map(drop)
             }
-            Self::Reweigh => structure::set_weight(conn, variant, weight(9)).await.map(drop),
-            Self::Delete => structure::delete_variant(conn, variant).await,
+            Self::Reweigh => experiments::set_weight(conn, variant, weight(9)).await.map(drop),
+            Self::Delete => experiments::remove_variant(conn, variant).await,
         }
     }
 }
@@ -493,7 +491,7 @@ async fn writers_who_race_wait_for_each_other() {
             raw(other, &format!("BEGIN; {}", change.sql(&first))).await.unwrap();
             let activate = async {
                 if by_operation {
-                    lifecycle::activate(conn, id).await.map(drop)
+                    experiments::activate(conn, id).await.map(drop)
                 } else {
                     Ok(raw(conn, &moving(id, Status::Active)).await?)
                 }
@@ -503,7 +501,7 @@ async fn writers_who_race_wait_for_each_other() {
                 raw(other, "COMMIT").await.unwrap();
             });
             let not_ready = |reason| Err(Error::NotReady { experiment: id, reason });
-            let left = variants::list(conn, id).await.unwrap();
+            let left = experiments::list_variants(conn, id).await.unwrap();
             let new = left.iter().find(|variant| variant.label == label("new"));
             let expected = match (change, new) {
                 (Change::Reweigh, _) => Ok(()),
@@ -577,11 +575,12 @@ async fn a_full_database_is_dumped_and_restored_with_its_guards() {
     let conn = &mut db.connect().await;
     for status in Status::ALL {
         let id = experiment_in(conn, status).await;
-        let variant = variants::list(conn, id).await.unwrap()[0].id;
+        let variant = experiments::list_variants(conn, id).await.unwrap()[0].id;
         let now = Timestamp::now().into();
-        let version = versions::find_current(conn, variant, now).await.unwrap().unwrap().id;
+        let version =
+            experiments::find_current_version(conn, variant, now).await.unwrap().unwrap().id;
         let (usage, request) = (Usage::new("user-1"), request(version));
-        assert!(record::usage_with_request(conn, &usage, &request).await.is_ok());
+        assert!(record::one(conn, &Record::new(usage.clone(), request.clone())).await.is_ok());
     }
     assert_eq!(counts(conn).await, [4, 8, 8, 4, 4]);
     let data = ["--data-only", "--disable-triggers", "--exclude-table=__diesel_schema_migrations"];

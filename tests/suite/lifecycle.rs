@@ -4,12 +4,10 @@ use crate::support::TestDatabase;
 use crate::support::fixtures::{
     self, active, counts, draft, label, publish_now, ready, request, unguard, weight,
 };
-use model_experiments::Error;
 use model_experiments::error::NotReady;
-use model_experiments::operations::{lifecycle, publish, record, structure};
-use model_experiments::tables::experiments;
-use model_experiments::tables::usages::Usage;
+use model_experiments::recording::{Usage, record};
 use model_experiments::values::{ExperimentId, Status, Timestamp};
+use model_experiments::{Error, experiments};
 use uuid::Uuid;
 
 #[tokio::test]
@@ -19,18 +17,18 @@ async fn runs_from_draft_to_completed() {
     let draft = ready(conn, "partner/foo").await.experiment;
     assert_eq!((draft.status, draft.started_at, draft.ended_at), (Status::Draft, None, None));
 
-    let active = lifecycle::activate(conn, draft.id).await.unwrap();
+    let active = experiments::activate(conn, draft.id).await.unwrap();
     assert_eq!(active.status, Status::Active);
     assert!(active.started_at.is_some() && active.updated_at > draft.updated_at);
 
-    let paused = lifecycle::pause(conn, draft.id).await.unwrap();
+    let paused = experiments::pause(conn, draft.id).await.unwrap();
     assert_eq!((paused.status, paused.started_at), (Status::Paused, active.started_at));
 
-    let resumed = lifecycle::activate(conn, draft.id).await.unwrap();
+    let resumed = experiments::activate(conn, draft.id).await.unwrap();
     assert_eq!((resumed.status, resumed.started_at), (Status::Active, active.started_at));
     assert_eq!(resumed.ended_at, None);
 
-    let completed = lifecycle::complete(conn, draft.id).await.unwrap();
+    let completed = experiments::complete(conn, draft.id).await.unwrap();
     assert_eq!((completed.status, completed.started_at), (Status::Completed, active.started_at));
     assert!(completed.ended_at > completed.started_at);
     assert_eq!(experiments::find(conn, draft.id).await.unwrap(), Some(completed));
@@ -41,8 +39,8 @@ async fn a_paused_experiment_can_be_completed() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let id = active(conn, "partner/foo").await.experiment.id;
-    lifecycle::pause(conn, id).await.unwrap();
-    assert_eq!(lifecycle::complete(conn, id).await.unwrap().status, Status::Completed);
+    experiments::pause(conn, id).await.unwrap();
+    assert_eq!(experiments::complete(conn, id).await.unwrap().status, Status::Completed);
 }
 
 #[tokio::test]
@@ -51,16 +49,16 @@ async fn repeating_a_transition_changes_nothing() {
     let conn = &mut db.connect().await;
     let id = ready(conn, "partner/foo").await.experiment.id;
 
-    let active = lifecycle::activate(conn, id).await.unwrap();
-    assert_eq!(lifecycle::activate(conn, id).await.unwrap(), active);
-    let paused = lifecycle::pause(conn, id).await.unwrap();
-    assert_eq!(lifecycle::pause(conn, id).await.unwrap(), paused);
-    let archived = lifecycle::archive(conn, id).await.unwrap();
-    assert_eq!(lifecycle::archive(conn, id).await.unwrap(), archived);
-    let shown = lifecycle::unarchive(conn, id).await.unwrap();
-    assert_eq!(lifecycle::unarchive(conn, id).await.unwrap(), shown);
-    let completed = lifecycle::complete(conn, id).await.unwrap();
-    assert_eq!(lifecycle::complete(conn, id).await.unwrap(), completed);
+    let active = experiments::activate(conn, id).await.unwrap();
+    assert_eq!(experiments::activate(conn, id).await.unwrap(), active);
+    let paused = experiments::pause(conn, id).await.unwrap();
+    assert_eq!(experiments::pause(conn, id).await.unwrap(), paused);
+    let archived = experiments::archive(conn, id).await.unwrap();
+    assert_eq!(experiments::archive(conn, id).await.unwrap(), archived);
+    let shown = experiments::unarchive(conn, id).await.unwrap();
+    assert_eq!(experiments::unarchive(conn, id).await.unwrap(), shown);
+    let completed = experiments::complete(conn, id).await.unwrap();
+    assert_eq!(experiments::complete(conn, id).await.unwrap(), completed);
 }
 
 #[tokio::test]
@@ -70,16 +68,16 @@ async fn refuses_every_other_transition() {
     unguard(conn).await;
     let draft = draft(conn, "partner/draft").await;
     let completed = active(conn, "partner/completed").await.experiment;
-    let completed = lifecycle::complete(conn, completed.id).await.unwrap();
+    let completed = experiments::complete(conn, completed.id).await.unwrap();
     let refusal = |experiment, from, to| Error::InvalidTransition { experiment, from, to };
 
-    let error = lifecycle::pause(conn, draft.id).await.unwrap_err();
+    let error = experiments::pause(conn, draft.id).await.unwrap_err();
     assert_eq!(error, refusal(draft.id, Status::Draft, Status::Paused));
-    let error = lifecycle::complete(conn, draft.id).await.unwrap_err();
+    let error = experiments::complete(conn, draft.id).await.unwrap_err();
     assert_eq!(error, refusal(draft.id, Status::Draft, Status::Completed));
-    let error = lifecycle::activate(conn, completed.id).await.unwrap_err();
+    let error = experiments::activate(conn, completed.id).await.unwrap_err();
     assert_eq!(error, refusal(completed.id, Status::Completed, Status::Active));
-    let error = lifecycle::pause(conn, completed.id).await.unwrap_err();
+    let error = experiments::pause(conn, completed.id).await.unwrap_err();
     assert_eq!(error, refusal(completed.id, Status::Completed, Status::Paused));
     assert!(!error.is_retryable());
 
@@ -93,12 +91,12 @@ async fn an_unknown_experiment_is_not_found() {
     let conn = &mut db.connect().await;
     let id = ExperimentId::from(Uuid::now_v7());
     let not_found = Err(Error::ExperimentNotFound(id));
-    assert_eq!(lifecycle::activate(conn, id).await, not_found);
-    assert_eq!(lifecycle::pause(conn, id).await, not_found);
-    assert_eq!(lifecycle::complete(conn, id).await, not_found);
-    assert_eq!(lifecycle::archive(conn, id).await, not_found);
-    assert_eq!(lifecycle::unarchive(conn, id).await, not_found);
-    assert_eq!(lifecycle::delete(conn, id).await, Err(Error::ExperimentNotFound(id)));
+    assert_eq!(experiments::activate(conn, id).await, not_found);
+    assert_eq!(experiments::pause(conn, id).await, not_found);
+    assert_eq!(experiments::complete(conn, id).await, not_found);
+    assert_eq!(experiments::archive(conn, id).await, not_found);
+    assert_eq!(experiments::unarchive(conn, id).await, not_found);
+    assert_eq!(experiments::delete(conn, id).await, Err(Error::ExperimentNotFound(id)));
     assert_eq!(experiments::find(conn, id).await.unwrap(), None);
 }
 
@@ -109,7 +107,7 @@ async fn activation_needs_a_variant() {
     unguard(conn).await;
     let draft = draft(conn, "partner/foo").await;
     assert_eq!(
-        lifecycle::activate(conn, draft.id).await,
+        experiments::activate(conn, draft.id).await,
         Err(Error::NotReady { experiment: draft.id, reason: NotReady::NoVariant })
     );
     assert_eq!(experiments::find(conn, draft.id).await.unwrap(), Some(draft));
@@ -122,23 +120,22 @@ async fn activation_needs_a_current_version_of_every_variant() {
     unguard(conn).await;
     let ready = ready(conn, "partner/foo").await;
     let name = label("late");
-    let late =
-        structure::insert_variant(conn, ready.experiment.id, &name, weight(1)).await.unwrap();
+    let late = experiments::add_variant(conn, ready.experiment.id, &name, weight(1)).await.unwrap();
     let refusal = Error::NotReady {
         experiment: ready.experiment.id,
         reason: NotReady::NoCurrentVersion { variant: late.id, label: name },
     };
-    assert_eq!(lifecycle::activate(conn, ready.experiment.id).await, Err(refusal.clone()));
+    assert_eq!(experiments::activate(conn, ready.experiment.id).await, Err(refusal.clone()));
 
     // A version that is only scheduled doesn't help.
     let (upstream, key) = (fixtures::upstream("later"), fixtures::key("sk"));
     let tomorrow = Timestamp::now().as_datetime().to_owned() + chrono::Duration::days(1);
-    let scheduled = publish::NewVersion::with_key(&upstream, &key);
+    let scheduled = NewVersion::with_key(&upstream, &key);
     publish::at(conn, late.id, scheduled, tomorrow.try_into().unwrap()).await.unwrap();
-    assert_eq!(lifecycle::activate(conn, ready.experiment.id).await, Err(refusal));
+    assert_eq!(experiments::activate(conn, ready.experiment.id).await, Err(refusal));
 
     publish_now(conn, late.id, "now").await;
-    assert!(lifecycle::activate(conn, ready.experiment.id).await.is_ok());
+    assert!(experiments::activate(conn, ready.experiment.id).await.is_ok());
 }
 
 #[tokio::test]
@@ -151,11 +148,11 @@ async fn activation_needs_a_free_public_model_id() {
         public_model_id: second.public_model_id.clone(),
         routed_by: first.id,
     };
-    assert_eq!(lifecycle::activate(conn, second.id).await, Err(taken.clone()));
-    lifecycle::pause(conn, first.id).await.unwrap();
-    assert_eq!(lifecycle::activate(conn, second.id).await, Err(taken));
-    lifecycle::complete(conn, first.id).await.unwrap();
-    assert!(lifecycle::activate(conn, second.id).await.is_ok());
+    assert_eq!(experiments::activate(conn, second.id).await, Err(taken.clone()));
+    experiments::pause(conn, first.id).await.unwrap();
+    assert_eq!(experiments::activate(conn, second.id).await, Err(taken));
+    experiments::complete(conn, first.id).await.unwrap();
+    assert!(experiments::activate(conn, second.id).await.is_ok());
 }
 
 #[tokio::test]
@@ -175,7 +172,7 @@ async fn the_unique_index_has_the_last_word_on_the_public_model_id() {
     )
     .await
     .unwrap();
-    let (activated, ()) = tokio::join!(lifecycle::activate(conn, second.experiment.id), async {
+    let (activated, ()) = tokio::join!(experiments::activate(conn, second.experiment.id), async {
         fixtures::until_blocked(&mut db.connect().await).await;
         fixtures::raw(other, "COMMIT").await.unwrap();
     });
@@ -199,8 +196,8 @@ async fn everything_may_happen_inside_a_transaction_of_the_caller() {
             assert_eq!(experiment.status, Status::Active);
             let second = ready(conn, "partner/foo").await.experiment;
             // A refusal rolls back to the operation's own savepoint only.
-            assert!(lifecycle::activate(conn, second.id).await.is_err());
-            lifecycle::pause(conn, experiment.id).await?;
+            assert!(experiments::activate(conn, second.id).await.is_err());
+            experiments::pause(conn, experiment.id).await?;
             Err::<(), _>(Error::ExperimentNotFound(experiment.id))
         })
         .await;
@@ -214,8 +211,8 @@ async fn instants_are_in_the_order_of_what_happened_whenever_the_transaction_beg
     let (conn, other) = (&mut db.connect().await, &mut db.connect().await);
     let id = ready(conn, "partner/foo").await.experiment.id;
     fixtures::raw(other, "BEGIN; SELECT 1").await.unwrap();
-    let active = lifecycle::activate(conn, id).await.unwrap();
-    let completed = lifecycle::complete(other, id).await.unwrap();
+    let active = experiments::activate(conn, id).await.unwrap();
+    let completed = experiments::complete(other, id).await.unwrap();
     assert!(completed.ended_at > active.started_at && completed.updated_at > active.updated_at);
     fixtures::raw(other, "COMMIT").await.unwrap();
 }
@@ -231,7 +228,7 @@ async fn a_connection_refuses_everything_after_an_operation_on_it_was_cancelled(
     fixtures::raw(other, &lock).await.unwrap();
     let watcher = &mut db.connect().await;
     tokio::select! {
-        paused = lifecycle::pause(conn, id) => panic!("{paused:?} behind a lock"),
+        paused = experiments::pause(conn, id) => panic!("{paused:?} behind a lock"),
         () = fixtures::until_blocked(watcher) => {}
     }
     fixtures::raw(other, "COMMIT").await.unwrap();
@@ -242,10 +239,10 @@ async fn a_connection_refuses_everything_after_an_operation_on_it_was_cancelled(
         record::usage_with_request(conn, &usage, &request(active.control_version.id)).await;
     let error = recorded.unwrap_err();
     assert!(error.is_retryable() && error.to_string().contains("take another"), "{error}");
-    assert_eq!(lifecycle::complete(conn, id).await.unwrap_err(), error);
+    assert_eq!(experiments::complete(conn, id).await.unwrap_err(), error);
     assert_eq!(experiments::find(conn, id).await.unwrap_err(), error);
     drop(cancelled);
-    assert_eq!(lifecycle::pause(other, id).await.unwrap().status, Status::Paused);
+    assert_eq!(experiments::pause(other, id).await.unwrap().status, Status::Paused);
 }
 
 #[tokio::test]
@@ -256,10 +253,10 @@ async fn a_draft_whose_versions_served_requests_is_kept() {
     let new = request(ready.control_version.id);
     assert!(record::usage_with_request(conn, &Usage::new("user-1"), &new).await.is_ok());
     let id = ready.experiment.id;
-    assert_eq!(lifecycle::delete(conn, id).await, Err(Error::HasRequests(id)));
-    let deleted = structure::delete_variant(conn, ready.control.id).await;
+    assert_eq!(experiments::delete(conn, id).await, Err(Error::HasRequests(id)));
+    let deleted = experiments::remove_variant(conn, ready.control.id).await;
     assert_eq!(deleted, Err(Error::HasRequests(id)));
-    assert!(structure::delete_variant(conn, ready.candidate.id).await.is_ok());
+    assert!(experiments::remove_variant(conn, ready.candidate.id).await.is_ok());
     assert_eq!(counts(conn).await, [1, 1, 1, 1, 1]);
 }
 
@@ -268,17 +265,17 @@ async fn an_active_experiment_can_not_be_archived_nor_an_archived_one_activated(
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let id = active(conn, "partner/foo").await.experiment.id;
-    assert_eq!(lifecycle::archive(conn, id).await, Err(Error::ActiveNotArchivable(id)));
+    assert_eq!(experiments::archive(conn, id).await, Err(Error::ActiveNotArchivable(id)));
 
-    lifecycle::pause(conn, id).await.unwrap();
-    let archived = lifecycle::archive(conn, id).await.unwrap();
+    experiments::pause(conn, id).await.unwrap();
+    let archived = experiments::archive(conn, id).await.unwrap();
     assert_eq!((archived.is_archived, archived.status), (true, Status::Paused));
     assert_eq!(
-        lifecycle::activate(conn, id).await,
+        experiments::activate(conn, id).await,
         Err(Error::NotReady { experiment: id, reason: NotReady::Archived })
     );
-    assert!(!lifecycle::unarchive(conn, id).await.unwrap().is_archived);
-    assert!(lifecycle::activate(conn, id).await.is_ok());
+    assert!(!experiments::unarchive(conn, id).await.unwrap().is_archived);
+    assert!(experiments::activate(conn, id).await.is_ok());
 }
 
 #[tokio::test]
@@ -288,18 +285,18 @@ async fn only_a_draft_is_deleted_with_all_it_has() {
     unguard(conn).await;
     let doomed = ready(conn, "partner/foo").await.experiment;
     assert_eq!(counts(conn).await, [1, 2, 2, 0, 0]);
-    lifecycle::delete(conn, doomed.id).await.unwrap();
+    experiments::delete(conn, doomed.id).await.unwrap();
     assert_eq!(counts(conn).await, [0; 5]);
 
     let kept = active(conn, "partner/foo").await.experiment.id;
     for status in [Status::Active, Status::Paused, Status::Completed] {
         match status {
-            Status::Paused => drop(lifecycle::pause(conn, kept).await.unwrap()),
-            Status::Completed => drop(lifecycle::complete(conn, kept).await.unwrap()),
+            Status::Paused => drop(experiments::pause(conn, kept).await.unwrap()),
+            Status::Completed => drop(experiments::complete(conn, kept).await.unwrap()),
             _ => {}
         }
         assert_eq!(
-            lifecycle::delete(conn, kept).await,
+            experiments::delete(conn, kept).await,
             Err(Error::NotDraft { experiment: kept, status })
         );
     }

@@ -2,9 +2,8 @@
 
 use crate::support::TestDatabase;
 use crate::support::fixtures::{active, draft, public_model_id, raw};
-use model_experiments::operations::lifecycle;
-use model_experiments::tables::Page;
-use model_experiments::tables::experiments::{self, ExperimentFilter};
+use model_experiments::Page;
+use model_experiments::experiments::{self, ExperimentFilter};
 use model_experiments::values::{ExperimentId, Status};
 
 const ALL: u16 = 100;
@@ -64,7 +63,7 @@ async fn filters_combine_and_archived_ones_are_hidden() {
     let active_foo = active(conn, "partner/foo").await.experiment.id;
     let active_bar = active(conn, "partner/bar").await.experiment.id;
     let archived = draft(conn, "partner/foo").await.id;
-    lifecycle::archive(conn, archived).await.unwrap();
+    experiments::archive(conn, archived).await.unwrap();
 
     let foo = || ExperimentFilter::new().public_model_id(public_model_id("partner/foo"));
     for (filter, expected) in [

@@ -4,13 +4,11 @@ use crate::support::TestDatabase;
 use crate::support::fixtures::{Ready, active, bill, draft, raw, ready, request};
 use chrono::{DateTime, Duration, Utc};
 use diesel_async::AsyncPgConnection;
-use model_experiments::Error;
-use model_experiments::operations::record::{self, Outcome};
-use model_experiments::operations::{lifecycle, loss_ledger};
-use model_experiments::tables::experiments::Experiment;
-use model_experiments::tables::usages::Usage;
-use model_experiments::tables::{Cursor, Page};
+use model_experiments::experiments::{self, Experiment};
+use model_experiments::recording::{Outcome, Usage, record};
+use model_experiments::reports::loss_ledger;
 use model_experiments::values::{ExperimentId, UsageId};
+use model_experiments::{Cursor, Error, Page};
 use std::ops::Range;
 use std::slice;
 use uuid::Uuid;
@@ -72,16 +70,16 @@ async fn usages_before_the_start_or_from_the_end_on_are_not_listed() {
     lose(conn, "partner/foo", DateTime::UNIX_EPOCH).await;
     assert_eq!(listed(conn, id).await, []);
 
-    let start = started_at(&lifecycle::activate(conn, id).await.unwrap());
+    let start = started_at(&experiments::activate(conn, id).await.unwrap());
     let first = lose(conn, "partner/foo", start).await;
     lose(conn, "partner/foo", start - TICK).await;
     assert_eq!(listed(conn, id).await, slice::from_ref(&first));
 
-    lifecycle::pause(conn, id).await.unwrap();
+    experiments::pause(conn, id).await.unwrap();
     let open = lose(conn, "partner/foo", start + Duration::days(1)).await;
     assert_eq!(listed(conn, id).await, [first.clone(), open]);
 
-    let end = lifecycle::complete(conn, id).await.unwrap().ended_at.unwrap();
+    let end = experiments::complete(conn, id).await.unwrap().ended_at.unwrap();
     let last = lose(conn, "partner/foo", end - TICK).await;
     lose(conn, "partner/foo", end).await;
     assert_eq!(listed(conn, id).await, [first, last]);
@@ -115,7 +113,7 @@ async fn each_of_two_experiments_on_a_public_model_id_has_the_losses_of_its_own_
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let first = active(conn, "partner/foo").await.experiment;
-    let first = lifecycle::complete(conn, first.id).await.unwrap();
+    let first = experiments::complete(conn, first.id).await.unwrap();
     let second = active(conn, "partner/foo").await.experiment;
     let third = draft(conn, "partner/foo").await;
 
@@ -181,7 +179,7 @@ async fn an_experiment_that_was_completed_can_still_be_attributed_to() {
     let conn = &mut db.connect().await;
     let Ready { experiment, control_version, .. } = active(conn, "partner/foo").await;
     let usage = lose(conn, "partner/foo", started_at(&experiment)).await;
-    lifecycle::complete(conn, experiment.id).await.unwrap();
+    experiments::complete(conn, experiment.id).await.unwrap();
     assert_eq!(listed(conn, experiment.id).await, slice::from_ref(&usage));
     let outcome = record::attribute(conn, usage.id, &request(control_version.id)).await;
     assert_eq!(outcome, Ok(Outcome::Recorded));

@@ -4,8 +4,7 @@ use crate::support::fixtures::{active, counts, eventually, number, option, raw, 
 use crate::support::{TestDatabase, dump};
 use diesel_async::AsyncPgConnection;
 use futures_util::future::join_all;
-use model_experiments::operations::record::{self, Outcome};
-use model_experiments::tables::usages::{self, Usage};
+use model_experiments::recording::{self, Outcome, Usage, record};
 use model_experiments::{Error, migrations};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -174,7 +173,7 @@ async fn a_host_that_owns_the_usage_table_keeps_it() {
     let usage = Usage { cost: 940, ..Usage::new("user-7") };
     let recorded = record::usage_with_request(conn, &usage, &request(served)).await.unwrap();
     assert_eq!(recorded, Outcome::Recorded);
-    assert_eq!(usages::find(conn, usage.id).await.unwrap().unwrap().cost, 940);
+    assert_eq!(recording::find_usage(conn, usage.id).await.unwrap().unwrap().cost, 940);
     assert_eq!(counts(conn).await, [1, 2, 2, 4, 1]);
 
     for migration in repository().iter().skip(1).rev() {

@@ -21,7 +21,7 @@ const INSERT: &str = "INSERT INTO model_experiment (public_model_id, name) VALUE
 
 fn cause(error: &Error) -> Option<Transient> {
     match error {
-        Error::Transient { cause, .. } => Some(*cause),
+        Error::Transient { kind, .. } => Some(*cause),
         _ => None,
     }
 }
@@ -160,7 +160,7 @@ async fn a_missing_or_wrong_password_is_not_retried() {
         Ok(vec![format!("hba_file={}", file.display())])
     })
     .unwrap();
-    let conn = &mut connection::connect(&server.url("postgres")).await.unwrap();
+    let conn = &mut connect(&server.url("postgres")).await.unwrap();
     raw(conn, "CREATE ROLE gateway LOGIN PASSWORD 'hunter1'").await.unwrap();
     let health = async |login| {
         let url = server.url("postgres").replace("postgres@", login);

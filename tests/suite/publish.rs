@@ -7,16 +7,12 @@ use crate::support::fixtures::{
 };
 use chrono::{DateTime, Duration, Utc};
 use diesel_async::AsyncPgConnection;
-use model_experiments::bucketing::Subject;
-use model_experiments::operations::publish::{self, NewVersion};
-use model_experiments::operations::routing::{self, Route};
-use model_experiments::operations::{lifecycle, structure};
-use model_experiments::tables::versions::{self, Version};
-use model_experiments::tables::{Page, variants};
+use model_experiments::experiments::{self, NewVersion, Version};
+use model_experiments::routing::{self, Route, Subject};
 use model_experiments::values::{
     AllocationSubject, PublicModelId, Status, Timestamp, VariantId, VersionId,
 };
-use model_experiments::{Error, Pool};
+use model_experiments::{Error, Page, Pool};
 use secrecy::ExposeSecret;
 use uuid::Uuid;
 
@@ -25,11 +21,11 @@ fn after(instant: DateTime<Utc>, seconds: i64) -> Timestamp {
 }
 
 async fn history(conn: &mut AsyncPgConnection, variant: VariantId) -> Vec<Version> {
-    versions::history(conn, variant, Page::first(100)).await.unwrap()
+    experiments::list_versions(conn, variant, Page::first(100)).await.unwrap()
 }
 
 async fn current(conn: &mut AsyncPgConnection, variant: VariantId, at: Timestamp) -> VersionId {
-    versions::find_current(conn, variant, *at.as_datetime()).await.unwrap().unwrap().id
+    experiments::find_current_version(conn, variant, *at.as_datetime()).await.unwrap().unwrap().id
 }
 
 /// The key that the only variant of an active experiment is called with.
@@ -44,9 +40,9 @@ async fn routed_key(conn: &mut AsyncPgConnection, model: &str) -> String {
 /// An active experiment with one variant.
 async fn single(conn: &mut AsyncPgConnection, model: &str) -> VariantId {
     let id = draft(conn, model).await.id;
-    let variant = structure::insert_variant(conn, id, &label("only"), weight(1)).await.unwrap().id;
+    let variant = experiments::add_variant(conn, id, &label("only"), weight(1)).await.unwrap().id;
     publish_now(conn, variant, "first").await;
-    lifecycle::activate(conn, id).await.unwrap();
+    experiments::activate(conn, id).await.unwrap();
     variant
 }
 
@@ -57,13 +53,13 @@ async fn a_version_is_published_as_it_was_given() {
     let variant = ready(conn, "partner/foo").await.control.id;
     let (upstream, key) = (upstream("rc2"), key("sk-2"));
     let new = NewVersion::with_key(&upstream, &key).created_by("alice");
-    let version = publish::now(conn, variant, new).await.unwrap();
+    let version = experiments::publish(conn, variant, new).await.unwrap();
     assert_eq!((version.variant_id, &version.upstream), (variant, &upstream));
     assert_eq!(version.created_by.as_deref(), Some("alice"));
     assert_eq!(history(conn, variant).await[0], version);
-    assert_eq!(versions::find(conn, version.id).await.unwrap(), Some(version));
+    assert_eq!(experiments::find_version(conn, version.id).await.unwrap(), Some(version));
     let unknown = VersionId::from(Uuid::now_v7());
-    assert_eq!(versions::find(conn, unknown).await.unwrap(), None);
+    assert_eq!(experiments::find_version(conn, unknown).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -71,17 +67,18 @@ async fn a_hot_swap_takes_over_at_once_and_leaves_the_variant_as_it_was() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let active = active(conn, "partner/foo").await;
-    let before = variants::list(conn, active.experiment.id).await.unwrap();
+    let before = experiments::list_variants(conn, active.experiment.id).await.unwrap();
     let old = active.candidate_version;
 
     let upstream = upstream("rc2");
-    let new =
-        publish::now(conn, active.candidate.id, NewVersion::keeping_key(&upstream)).await.unwrap();
+    let new = experiments::publish(conn, active.candidate.id, NewVersion::keeping_key(&upstream))
+        .await
+        .unwrap();
     assert!(new.effective_at > old.effective_at);
     assert_eq!(current(conn, active.candidate.id, after(new.effective_at, 0)).await, new.id);
     let just_before = new.effective_at - Duration::microseconds(1);
     assert_eq!(current(conn, active.candidate.id, after(just_before, 0)).await, old.id);
-    assert_eq!(variants::list(conn, active.experiment.id).await.unwrap(), before);
+    assert_eq!(experiments::list_variants(conn, active.experiment.id).await.unwrap(), before);
 }
 
 #[tokio::test]
@@ -92,14 +89,14 @@ async fn a_version_without_a_key_keeps_the_key_of_the_one_before() {
     assert_eq!(routed_key(conn, "partner/foo").await, API_KEY);
 
     let second = upstream("second");
-    publish::now(conn, variant, NewVersion::keeping_key(&second)).await.unwrap();
+    experiments::publish(conn, variant, NewVersion::keeping_key(&second)).await.unwrap();
     assert_eq!(routed_key(conn, "partner/foo").await, API_KEY);
 
-    let rotated = publish::rotate_key(conn, variant, &key("sk-2"), Some("bob")).await.unwrap();
+    let rotated = experiments::rotate_key(conn, variant, &key("sk-2"), Some("bob")).await.unwrap();
     assert_eq!((&rotated.upstream, rotated.created_by.as_deref()), (&second, Some("bob")));
     assert_eq!(routed_key(conn, "partner/foo").await, "sk-2");
 
-    publish::now(conn, variant, NewVersion::keeping_key(&upstream("third"))).await.unwrap();
+    experiments::publish(conn, variant, NewVersion::keeping_key(&upstream("third"))).await.unwrap();
     assert_eq!(routed_key(conn, "partner/foo").await, "sk-2");
     assert_eq!(history(conn, variant).await.len(), 4);
 }
@@ -109,15 +106,18 @@ async fn a_first_version_must_bring_a_key() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let id = draft(conn, "partner/foo").await.id;
-    let variant = structure::insert_variant(conn, id, &label("a"), weight(1)).await.unwrap().id;
+    let variant = experiments::add_variant(conn, id, &label("a"), weight(1)).await.unwrap().id;
     let upstream = upstream("rc1");
     let missing = Err(Error::KeyMissing(variant));
-    assert_eq!(publish::now(conn, variant, NewVersion::keeping_key(&upstream)).await, missing);
+    assert_eq!(
+        experiments::publish(conn, variant, NewVersion::keeping_key(&upstream)).await,
+        missing
+    );
     let tomorrow = after(*Timestamp::now().as_datetime(), 86_400);
     let scheduled = NewVersion::keeping_key(&upstream);
     assert_eq!(publish::at(conn, variant, scheduled, tomorrow).await, missing);
     assert_eq!(
-        publish::rotate_key(conn, variant, &key("sk"), None).await,
+        experiments::rotate_key(conn, variant, &key("sk")).await,
         Err(Error::NothingToRotate(variant))
     );
 
@@ -125,7 +125,10 @@ async fn a_first_version_must_bring_a_key() {
     publish::at(conn, variant, NewVersion::with_key(&upstream, &key("sk")), tomorrow)
         .await
         .unwrap();
-    assert_eq!(publish::now(conn, variant, NewVersion::keeping_key(&upstream)).await, missing);
+    assert_eq!(
+        experiments::publish(conn, variant, NewVersion::keeping_key(&upstream)).await,
+        missing
+    );
     assert_eq!(counts(conn).await, [1, 1, 1, 0, 0]);
 }
 
@@ -144,8 +147,9 @@ async fn a_scheduled_version_is_current_from_its_instant_on() {
     assert_eq!(current(conn, variant, just_before).await, now);
     assert_eq!(current(conn, variant, at).await, next.id);
     // What is published now is served until the scheduled one takes over all the same.
-    let swapped =
-        publish::now(conn, variant, NewVersion::keeping_key(&upstream("swap"))).await.unwrap();
+    let swapped = experiments::publish(conn, variant, NewVersion::keeping_key(&upstream("swap")))
+        .await
+        .unwrap();
     assert_eq!(current(conn, variant, just_before).await, swapped.id);
     assert_eq!(current(conn, variant, at).await, next.id);
 }
@@ -160,7 +164,7 @@ async fn a_scheduled_version_keeps_the_key_that_is_current_by_then() {
     let (upstream, later) = (upstream("later"), key("sk-later"));
     publish::at(conn, variant, NewVersion::with_key(&upstream, &later), first).await.unwrap();
     publish::at(conn, variant, NewVersion::keeping_key(&upstream), second).await.unwrap();
-    publish::now(conn, variant, NewVersion::keeping_key(&upstream)).await.unwrap();
+    experiments::publish(conn, variant, NewVersion::keeping_key(&upstream)).await.unwrap();
     let keys = "SELECT count(DISTINCT encrypted_api_key) AS number
                 FROM model_experiment_variant_version WHERE effective_at > now()";
     assert_eq!(number(conn, keys).await, 1);
@@ -210,7 +214,7 @@ async fn of_versions_effective_at_one_instant_the_highest_id_is_current() {
     let (high, at) = (high.parse().unwrap(), after(version.effective_at, 0));
     assert_eq!(current(conn, version.variant_id, at).await, high);
     let now = Timestamp::now().into();
-    let listed = versions::list_current(conn, id, now).await.unwrap();
+    let listed = experiments::list_current_versions(conn, id, now).await.unwrap();
     assert!(listed.iter().any(|(_, current)| current.as_ref().is_some_and(|of| of.id == high)));
     let model = active.experiment.public_model_id;
     let routed = routing::load(conn, &model).await.unwrap().unwrap();
@@ -248,16 +252,16 @@ async fn versions_are_added_until_the_experiment_is_completed() {
     let (id, variant) = (active.experiment.id, active.control.id);
     let upstream = upstream("rc2");
     let new = NewVersion::keeping_key(&upstream);
-    publish::now(conn, variant, new).await.unwrap();
-    assert_eq!(lifecycle::pause(conn, id).await.unwrap().status, Status::Paused);
-    publish::now(conn, variant, new).await.unwrap();
-    lifecycle::complete(conn, id).await.unwrap();
+    experiments::publish(conn, variant, new).await.unwrap();
+    assert_eq!(experiments::pause(conn, id).await.unwrap().status, Status::Paused);
+    experiments::publish(conn, variant, new).await.unwrap();
+    experiments::complete(conn, id).await.unwrap();
 
     let completed = Err(Error::Completed(id));
-    assert_eq!(publish::now(conn, variant, new).await, completed);
+    assert_eq!(experiments::publish(conn, variant, new).await, completed);
     let tomorrow = after(*Timestamp::now().as_datetime(), 86_400);
     assert_eq!(publish::at(conn, variant, new, tomorrow).await, completed);
-    assert_eq!(publish::rotate_key(conn, variant, &key("sk"), None).await, completed);
+    assert_eq!(experiments::rotate_key(conn, variant, &key("sk")).await, completed);
     assert_eq!(history(conn, variant).await.len(), 3);
 }
 
@@ -269,13 +273,13 @@ async fn an_unknown_variant_or_a_bad_user_is_refused() {
     let (upstream, key) = (upstream("rc1"), key("sk"));
     let new = NewVersion::with_key(&upstream, &key);
     let not_found = Err(Error::VariantNotFound(variant));
-    assert_eq!(publish::now(conn, variant, new).await, not_found);
-    assert_eq!(publish::rotate_key(conn, variant, &key, None).await, not_found);
+    assert_eq!(experiments::publish(conn, variant, new).await, not_found);
+    assert_eq!(experiments::rotate_key(conn, variant, &key).await, not_found);
 
     let variant = ready(conn, "partner/foo").await.control.id;
     for outcome in [
-        publish::now(conn, variant, new.created_by("a\0")).await,
-        publish::rotate_key(conn, variant, &key, Some("a\0")).await,
+        experiments::publish(conn, variant, new.created_by("a\0")).await,
+        experiments::rotate_key(conn, variant, &key, Some("a\0")).await,
     ] {
         assert!(matches!(outcome, Err(Error::Invalid(_))), "{outcome:?}");
     }
@@ -291,7 +295,7 @@ async fn history_is_read_newest_first_page_by_page() {
     for round in 0..4 {
         let upstream = upstream(&format!("rc{round}"));
         let new = NewVersion::keeping_key(&upstream);
-        publish::now(conn, variant, new).await.unwrap();
+        experiments::publish(conn, variant, new).await.unwrap();
         publish::at(conn, variant, new, after(now, 86_400 - round)).await.unwrap();
     }
     let whole = history(conn, variant).await;
@@ -300,7 +304,7 @@ async fn history_is_read_newest_first_page_by_page() {
     let mut paged = Vec::new();
     let mut page = Page::first(2);
     loop {
-        let rows = versions::history(conn, variant, page).await.unwrap();
+        let rows = experiments::list_versions(conn, variant, page).await.unwrap();
         let Some(last) = rows.last() else { break };
         page = Page::after(last.cursor(), 2);
         paged.extend(rows);
@@ -314,7 +318,7 @@ async fn every_variant_is_listed_with_its_current_version() {
     let conn = &mut db.connect().await;
     let ready = ready(conn, "partner/foo").await;
     let id = ready.experiment.id;
-    let bare = structure::insert_variant(conn, id, &label("bare"), weight(1)).await.unwrap();
+    let bare = experiments::add_variant(conn, id, &label("bare"), weight(1)).await.unwrap();
     let at = ready.candidate_version.effective_at;
     let mut expected = vec![
         (ready.control, Some(ready.control_version)),
@@ -323,16 +327,19 @@ async fn every_variant_is_listed_with_its_current_version() {
     ];
     expected.sort_by_key(|(variant, _)| variant.id);
     let swapped = publish_now(conn, ready.candidate.id, "rc2").await;
-    assert_eq!(versions::list_current(conn, id, at).await.unwrap(), expected);
+    assert_eq!(experiments::list_current_versions(conn, id, at).await.unwrap(), expected);
 
     for (variant, version) in &mut expected {
         if variant.id == ready.candidate.id {
             *version = Some(swapped.clone());
         }
     }
-    assert_eq!(versions::list_current(conn, id, swapped.effective_at).await.unwrap(), expected);
+    assert_eq!(
+        experiments::list_current_versions(conn, id, swapped.effective_at).await.unwrap(),
+        expected
+    );
     let long_ago = after(at, -86_400);
-    let none = versions::list_current(conn, id, *long_ago.as_datetime()).await.unwrap();
+    let none = experiments::list_current_versions(conn, id, *long_ago.as_datetime()).await.unwrap();
     assert_eq!(none.len(), 3);
     assert!(none.iter().all(|(_, version)| version.is_none()));
 }
@@ -350,7 +357,7 @@ async fn a_variant_that_is_deleted_meanwhile_is_not_found() {
     );
     raw(other, &delete).await.unwrap();
     let (upstream, watcher) = (upstream("rc2"), &mut db.connect().await);
-    let publication = publish::now(conn, variant, NewVersion::keeping_key(&upstream));
+    let publication = experiments::publish(conn, variant, NewVersion::keeping_key(&upstream));
     let (published, ()) = tokio::join!(publication, async {
         until_blocked(watcher).await;
         raw(other, "COMMIT").await.unwrap();
@@ -362,7 +369,9 @@ async fn a_variant_that_is_deleted_meanwhile_is_not_found() {
 async fn publishers_who_race_take_effect_in_the_order_in_which_they_commit() {
     async fn publish(pool: Pool, variant: VariantId) -> Version {
         let conn = &mut pool.get().await.unwrap();
-        publish::now(conn, variant, NewVersion::keeping_key(&upstream("racer"))).await.unwrap()
+        experiments::publish(conn, variant, NewVersion::keeping_key(&upstream("racer")))
+            .await
+            .unwrap()
     }
     let db = TestDatabase::new().await;
     let pool = db.pool(8);

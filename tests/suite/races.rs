@@ -5,8 +5,7 @@ mod acknowledged;
 mod round;
 mod rules;
 
-use model_experiments::operations::{lifecycle, structure};
-use model_experiments::{Error, Pool};
+use model_experiments::{Error, Pool, experiments};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -71,7 +70,7 @@ async fn settle(pool: &Pool) -> BTreeSet<i64> {
     let mut pids = BTreeSet::new();
     for conn in &mut conns {
         let draft = draft(conn, "partner/fresh").await.id;
-        structure::insert_variant(conn, draft, &label("a"), weight(1)).await.unwrap();
+        experiments::add_variant(conn, draft, &label("a"), weight(1)).await.unwrap();
         pids.insert(pid(conn).await);
     }
     let backends = "SELECT count(*) AS number FROM pg_stat_activity
@@ -147,7 +146,7 @@ async fn of_many_who_activate_at_once_on_one_public_model_id_one_wins() {
         tokio::spawn(async move {
             let conn = &mut pool.get().await.unwrap();
             begin.wait().await;
-            lifecycle::activate(conn, id).await
+            experiments::activate(conn, id).await
         })
     };
     let (mut winners, mut refusals) = (Vec::new(), Vec::new());

@@ -4,14 +4,12 @@ use crate::support::TestDatabase;
 use crate::support::fixtures::{Ready, active, draft, label, publish_now, ready, request, weight};
 use chrono::{DateTime, Duration, TimeZone, Utc};
 use diesel_async::AsyncPgConnection;
-use model_experiments::Error;
-use model_experiments::operations::summary::{self, Totals, VersionSummary};
-use model_experiments::operations::{feedback, overview, record, structure};
-use model_experiments::tables::requests::NewRequest;
-use model_experiments::tables::usages::Usage;
-use model_experiments::tables::versions;
+use model_experiments::recording::{NewRequest, Usage, record};
+use model_experiments::reports::summary::{self, Totals, VersionSummary};
+use model_experiments::reports::{feedback, overview};
 use model_experiments::values::AllocationSubject::{self, Ip, User};
 use model_experiments::values::{ExperimentId, VersionId};
+use model_experiments::{Error, experiments};
 use uuid::Uuid;
 
 fn noon() -> DateTime<Utc> {
@@ -25,12 +23,12 @@ async fn an_overview_is_an_experiment_as_a_whole() {
     let Ready { experiment, control, candidate, control_version, candidate_version } =
         ready(conn, "partner/foo").await;
     let bare =
-        structure::insert_variant(conn, experiment.id, &label("bare"), weight(2)).await.unwrap();
+        experiments::add_variant(conn, experiment.id, &label("bare"), weight(2)).await.unwrap();
     let before = candidate_version.effective_at;
     let swapped = publish_now(conn, candidate.id, "rc2").await;
 
     for (at, current) in [(before, candidate_version), (swapped.effective_at, swapped)] {
-        let overview = overview::find(conn, experiment.id, at).await.unwrap().unwrap();
+        let overview = overview::of_experiment(conn, experiment.id, at).await.unwrap().unwrap();
         assert_eq!(overview.experiment, experiment);
         let mut expected = vec![
             (control.clone(), Some(control_version.clone())),
@@ -48,10 +46,10 @@ async fn an_overview_of_a_bare_or_unknown_experiment() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let bare = draft(conn, "partner/foo").await;
-    let overview = overview::find(conn, bare.id, noon()).await.unwrap().unwrap();
+    let overview = overview::of_experiment(conn, bare.id, noon()).await.unwrap().unwrap();
     assert_eq!((overview.experiment, overview.variants), (bare, vec![]));
     let unknown = ExperimentId::from(Uuid::now_v7());
-    assert_eq!(overview::find(conn, unknown, noon()).await.unwrap(), None);
+    assert_eq!(overview::of_experiment(conn, unknown, noon()).await.unwrap(), None);
 }
 
 /// Records a request of `user`, `seconds` after noon.
@@ -73,7 +71,7 @@ async fn serve(
         ..Usage::new(user)
     };
     let request = NewRequest::new(version, subject);
-    assert!(record::usage_with_request(conn, &usage, &request).await.is_ok());
+    assert!(record::one(conn, &Record::new(usage.clone(), request.clone())).await.is_ok());
     usage
 }
 
@@ -111,7 +109,7 @@ async fn a_summary_counts_what_each_version_served() {
     }
     let window = noon()..noon() + Duration::seconds(60);
     let id = foo.experiment.id;
-    let summaries = summary::by_version(conn, id, window.clone()).await.unwrap();
+    let summaries = summary::by_version(conn, id, &window).await.unwrap();
     let mut expected = vec![(control, None, 2, 4, 1), (candidate, None, 1, 1, 0)];
     expected.sort_by_key(
         |(version, ..)| if *version == control { foo.control.id } else { foo.candidate.id },
@@ -149,9 +147,9 @@ async fn an_instant_that_postgresql_does_not_know_is_refused() {
     let ready = ready(conn, "partner/foo").await;
     let (id, never) = (ready.experiment.id, DateTime::<Utc>::MIN_UTC);
     for refused in [
-        overview::find(conn, id, never).await.err(),
-        versions::find_current(conn, ready.control.id, never).await.err(),
-        versions::list_current(conn, id, never).await.err(),
+        overview::of_experiment(conn, id, never).await.err(),
+        experiments::find_current_version(conn, ready.control.id, never).await.err(),
+        experiments::list_current_versions(conn, id, never).await.err(),
         summary::by_version(conn, id, never..noon()).await.err(),
         summary::by_version_and_subject(conn, id, noon()..never).await.err(),
     ] {
@@ -168,7 +166,7 @@ async fn a_sum_beyond_64_bits_is_an_error() {
         let created_at = noon().try_into().unwrap();
         let usage = Usage { cost, created_at, ..Usage::new("a") };
         let request = request(foo.control_version.id);
-        assert!(record::usage_with_request(conn, &usage, &request).await.is_ok());
+        assert!(record::one(conn, &Record::new(usage.clone(), request.clone())).await.is_ok());
     }
     let window = noon()..noon() + Duration::seconds(1);
     let outcome = summary::by_version(conn, foo.experiment.id, window).await;
@@ -190,12 +188,12 @@ async fn feedback_finds_what_served_each_request() {
     ] {
         let usage = Usage::new("user-1");
         let request = request(version).client_request_id(client_request_id);
-        assert!(record::usage_with_request(conn, &usage, &request).await.is_ok());
+        assert!(record::one(conn, &Record::new(usage.clone(), request.clone())).await.is_ok());
         usages.push(usage);
     }
     let anonymous = Usage::new("user-1");
     let request = request(swapped.id);
-    assert!(record::usage_with_request(conn, &anonymous, &request).await.is_ok());
+    assert!(record::one(conn, &Record::new(anonymous.clone(), request.clone())).await.is_ok());
 
     let served = feedback::served_by(conn, &["b", "unknown", "a"]).await.unwrap();
     let found: Vec<_> = served

@@ -8,14 +8,12 @@ use crate::support::fixtures::{active, bill, counts, number, raw, request, text}
 use chrono::TimeZone;
 use diesel::connection::InstrumentationEvent;
 use diesel_async::AsyncConnection;
-use model_experiments::operations::record::{self, Outcome};
-use model_experiments::tables::requests::{self, NewRequest};
-use model_experiments::tables::usages::{self, Usage};
+use model_experiments::recording::{self, NewRequest, Outcome, Usage, record};
 use model_experiments::values::{
-    AllocationSubject, PromptCapture, RequestBodyRef, SystemPromptRef, Timestamp, UsageId,
-    VersionId,
+    AllocationSubject, PromptCapture, RequestBodyRef, Sha256Digest, SystemPromptRef, Timestamp,
+    UsageId, VersionId,
 };
-use model_experiments::{Error, connection, values::Sha256Digest};
+use model_experiments::{Error, connection};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -54,7 +52,7 @@ async fn a_usage_and_its_request_are_recorded_as_they_were_given() {
     let request = NewRequest::new(version, AllocationSubject::Machine)
         .client_request_id("client-1")
         .prompt(&capture);
-    let outcome = record::usage_with_request(conn, &usage, &request).await;
+    let outcome = record::one(conn, &Record::new(usage.clone(), request.clone())).await;
     assert_eq!(outcome, Ok(Outcome::Recorded));
 
     let stored =
@@ -70,8 +68,8 @@ async fn a_usage_and_its_request_are_recorded_as_they_were_given() {
             "project_id": "project",
         })
     );
-    assert_eq!(usages::find(conn, usage.id).await.unwrap().as_ref(), Some(&usage));
-    let stored = requests::find(conn, usage.id).await.unwrap().unwrap();
+    assert_eq!(recording::find_usage(conn, usage.id).await.unwrap().as_ref(), Some(&usage));
+    let stored = recording::find_request(conn, usage.id).await.unwrap().unwrap();
     assert_eq!((stored.usage_id, stored.variant_version_id), (usage.id, version));
     assert_eq!(stored.allocation_subject, AllocationSubject::Machine);
     assert_eq!(stored.client_request_id.as_deref(), Some("client-1"));
@@ -89,7 +87,7 @@ async fn a_request_without_a_prompt_says_that_it_was_not_captured() {
     let usage = Usage::new("user-1");
     let outcome = record::usage_with_request(conn, &usage, &request(version)).await;
     assert_eq!(outcome, Ok(Outcome::Recorded));
-    let stored = requests::find(conn, usage.id).await.unwrap().unwrap();
+    let stored = recording::find_request(conn, usage.id).await.unwrap().unwrap();
     assert_eq!(stored.system_prompt_sha256, SystemPromptRef::Failed);
     assert_eq!(stored.request_body_sha256, RequestBodyRef::Failed);
     assert_eq!(stored.client_request_id, None);
@@ -109,8 +107,11 @@ async fn every_reference_is_stored() {
     ] {
         let usage = Usage::new("user-1");
         let new = request(version).prompt_refs(system, body);
-        assert_eq!(record::usage_with_request(conn, &usage, &new).await, Ok(Outcome::Recorded));
-        let stored = requests::find(conn, usage.id).await.unwrap().unwrap();
+        assert_eq!(
+            record::one(conn, &Record::new(usage.clone(), new.clone())).await,
+            Ok(Outcome::Recorded)
+        );
+        let stored = recording::find_request(conn, usage.id).await.unwrap().unwrap();
         assert_eq!((stored.system_prompt_sha256, stored.request_body_sha256), (system, body));
     }
 }
@@ -122,7 +123,10 @@ async fn repeating_a_record_changes_nothing() {
     let version = active(conn, "partner/foo").await.control_version.id;
     let (usage, request) = (full_usage(), request(version).client_request_id("client-1"));
     for expected in [Outcome::Recorded, Outcome::AlreadyRecorded, Outcome::AlreadyRecorded] {
-        assert_eq!(record::usage_with_request(conn, &usage, &request).await, Ok(expected));
+        assert_eq!(
+            record::one(conn, &Record::new(usage.clone(), request.clone())).await,
+            Ok(expected)
+        );
     }
     assert_eq!(counts(conn).await, [1, 2, 2, 1, 1]);
 }
@@ -133,7 +137,10 @@ async fn repeating_a_record_with_other_content_is_a_conflict_that_names_the_colu
     let conn = &mut db.connect().await;
     let active = active(conn, "partner/foo").await;
     let (usage, request) = (full_usage(), request(active.control_version.id));
-    assert_eq!(record::usage_with_request(conn, &usage, &request).await, Ok(Outcome::Recorded));
+    assert_eq!(
+        record::one(conn, &Record::new(usage.clone(), request.clone())).await,
+        Ok(Outcome::Recorded)
+    );
 
     let other = |text: &str| Some(text.to_owned());
     let later = chrono::Utc.with_ymd_and_hms(2030, 1, 1, 0, 0, 0).unwrap();
@@ -157,7 +164,10 @@ async fn repeating_a_record_with_other_content_is_a_conflict_that_names_the_colu
     ];
     for (column, changed) in usages {
         let conflict = Error::RecordedDifferently { usage: usage.id, columns: vec![column] };
-        assert_eq!(record::usage_with_request(conn, &changed, &request).await, Err(conflict));
+        assert_eq!(
+            record::one(conn, &Record::new(changed.clone(), request.clone())).await,
+            Err(conflict)
+        );
     }
 
     let version = active.candidate_version.id;
@@ -185,11 +195,11 @@ async fn repeating_a_record_with_other_content_is_a_conflict_that_names_the_colu
     ];
     for (columns, changed) in requests {
         let conflict = Err(Error::RecordedDifferently { usage: usage.id, columns });
-        assert_eq!(record::usage_with_request(conn, &usage, &changed).await, conflict);
+        assert_eq!(record::one(conn, &Record::new(usage.clone(), changed.clone())).await, conflict);
         assert_eq!(record::attribute(conn, usage.id, &changed).await, conflict);
     }
     assert_eq!(
-        record::usage_with_request(conn, &usage, &request).await,
+        record::one(conn, &Record::new(usage.clone(), request.clone())).await,
         Ok(Outcome::AlreadyRecorded)
     );
     assert_eq!(counts(conn).await, [1, 2, 2, 1, 1]);
@@ -214,7 +224,7 @@ async fn neither_is_recorded_when_one_can_not_be() {
         ("client_request_id", usage.clone(), request(version).client_request_id("x".repeat(2_049))),
         ("kilo_user_id", Usage::new("x".repeat(2_049)), request(version)),
     ] {
-        match record::usage_with_request(conn, &usage, &request).await {
+        match record::one(conn, &Record::new(usage.clone(), request.clone())).await {
             Err(Error::Invalid(invalid)) => assert_eq!(invalid.field(), field),
             outcome => panic!("{outcome:?}"),
         }
@@ -244,7 +254,7 @@ async fn a_usage_that_was_billed_first_is_attributed_later() {
     for expected in [Outcome::Recorded, Outcome::AlreadyRecorded] {
         assert_eq!(record::attribute(conn, id, &new).await, Ok(expected));
     }
-    let stored = requests::find(conn, id).await.unwrap().unwrap();
+    let stored = recording::find_request(conn, id).await.unwrap().unwrap();
     assert_eq!(stored.created_at.to_rfc3339(), "2026-01-02T03:04:05.678901+00:00");
 
     let unknown = UsageId::new();
@@ -281,7 +291,7 @@ async fn a_usage_that_is_billed_while_it_is_looked_for_is_attributed() {
 
 #[tokio::main(flavor = "current_thread")]
 async fn bill_elsewhere(url: &str, usage: &Usage) {
-    assert!(bill(&mut connection::connect(url).await.unwrap(), usage).await);
+    assert!(bill(&mut connect(url).await.unwrap(), usage).await);
 }
 
 #[tokio::test]
@@ -332,18 +342,18 @@ async fn requests_are_listed_by_the_clients_id_oldest_first() {
     for client_request_id in ["a", "b", "a", "c", "a"] {
         let usage = Usage::new("user-1");
         let new = request(version).client_request_id(client_request_id);
-        assert!(record::usage_with_request(conn, &usage, &new).await.is_ok());
+        assert!(record::one(conn, &Record::new(usage.clone(), new.clone())).await.is_ok());
         if client_request_id == "a" {
             expected.push(usage.id);
         }
     }
-    let listed = requests::list_by_client_request_id(conn, "a").await.unwrap();
+    let listed = recording::list_requests(conn, "a").await.unwrap();
     assert_eq!(listed.iter().map(|request| request.usage_id).collect::<Vec<_>>(), expected);
-    assert_eq!(requests::list_by_client_request_id(conn, "d").await.unwrap(), []);
-    let refused = requests::list_by_client_request_id(conn, "\0").await;
+    assert_eq!(recording::list_requests(conn, "d").await.unwrap(), []);
+    let refused = recording::list_requests(conn, "\0").await;
     assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
-    assert_eq!(requests::find(conn, UsageId::new()).await.unwrap(), None);
-    assert_eq!(usages::find(conn, UsageId::new()).await.unwrap(), None);
+    assert_eq!(recording::find_request(conn, UsageId::new()).await.unwrap(), None);
+    assert_eq!(recording::find_usage(conn, UsageId::new()).await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -358,7 +368,7 @@ async fn of_many_who_record_the_same_at_once_one_records_it() {
             let (pool, usage, new) = (pool.clone(), usage.clone(), new.clone());
             tokio::spawn(async move {
                 let conn = &mut pool.get().await?;
-                record::usage_with_request(conn, &usage, &new).await
+                record::one(conn, &Record::new(usage.clone(), new.clone())).await
             })
         })
         .collect();

@@ -16,9 +16,7 @@ use crate::support::TestDatabase;
 use crate::support::fixtures::{active, bill, counts, eventually, number, raw, request};
 use diesel_async::AsyncPgConnection;
 use futures_util::FutureExt;
-use model_experiments::operations::record::{Outcome, Record};
-use model_experiments::recorder::{NotRecorded, Receipt};
-use model_experiments::tables::usages::Usage;
+use model_experiments::recording::{NotRecorded, Outcome, Receipt, Record, Usage};
 use model_experiments::values::VersionId;
 use model_experiments::{Recorder, RecorderOptions};
 use std::time::Duration;
@@ -71,7 +69,7 @@ fn missing() -> VersionId {
 
 /// Gives a recorder records all at once, before its writer gets a turn on the test's one thread.
 fn burst(recorder: &Recorder, records: impl IntoIterator<Item = Record>) -> Vec<Receipt> {
-    records.into_iter().map(|record| recorder.try_record(record).unwrap()).collect()
+    records.into_iter().map(|record| recorder.try_submit(record).unwrap()).collect()
 }
 
 /// What a receipt says, which isn't waited for without end.

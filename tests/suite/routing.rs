@@ -6,11 +6,8 @@ use crate::support::fixtures::{
     upstream, weight,
 };
 use diesel_async::AsyncPgConnection;
-use model_experiments::bucketing::{self, Subject};
-use model_experiments::operations::publish::{self, NewVersion};
-use model_experiments::operations::routing::{self, Route, Unavailable};
-use model_experiments::operations::{lifecycle, structure};
-use model_experiments::tables::variants;
+use model_experiments::experiments::{self, NewVersion};
+use model_experiments::routing::{self, Route, Subject, Unavailable};
 use model_experiments::values::{AllocationSubject, Timestamp, VariantId};
 use secrecy::ExposeSecret;
 use std::collections::HashSet;
@@ -29,7 +26,7 @@ async fn a_user_is_served_by_the_variant_that_bucketing_picks() {
     let conn = &mut db.connect().await;
     let active = active(conn, "partner/foo").await;
     let id = active.experiment.id;
-    let variants = variants::list(conn, id).await.unwrap();
+    let variants = experiments::list_variants(conn, id).await.unwrap();
     let routed = routing::load(conn, &active.experiment.public_model_id).await.unwrap().unwrap();
     assert_eq!(routed.id(), id);
 
@@ -60,22 +57,22 @@ async fn only_active_and_paused_experiments_are_routed() {
     assert!(!is_routed(conn, "partner/foo").await);
     let id = ready(conn, "partner/foo").await.experiment.id;
     assert!(!is_routed(conn, "partner/foo").await);
-    lifecycle::activate(conn, id).await.unwrap();
+    experiments::activate(conn, id).await.unwrap();
     assert!(is_routed(conn, "partner/foo").await);
     assert!(!is_routed(conn, "partner/fo").await);
 
-    lifecycle::pause(conn, id).await.unwrap();
+    experiments::pause(conn, id).await.unwrap();
     let model = public_model_id("partner/foo");
     let routed = routing::load(conn, &model).await.unwrap().unwrap();
     assert_eq!(routed.route(user("u")), Route::Paused);
     assert_eq!(routed.route(None), Route::Paused);
 
     // Archiving never changes routing: the public model id must not fall through.
-    lifecycle::archive(conn, id).await.unwrap();
+    experiments::archive(conn, id).await.unwrap();
     let routed = routing::load(conn, &model).await.unwrap().unwrap();
     assert_eq!(routed.route(user("u")), Route::Paused);
 
-    lifecycle::complete(conn, id).await.unwrap();
+    experiments::complete(conn, id).await.unwrap();
     assert!(!is_routed(conn, "partner/foo").await);
 }
 
@@ -114,7 +111,7 @@ async fn a_hot_swap_and_a_rotated_key_are_served_at_once_and_no_user_moves() {
 
     let swapped = publish_now(conn, active.candidate.id, "rc2").await;
     let key = crate::support::fixtures::key("sk-2");
-    publish::rotate_key(conn, active.control.id, &key, None).await.unwrap();
+    experiments::rotate_key(conn, active.control.id, &key).await.unwrap();
     // A version that is only scheduled serves nobody yet.
     let tomorrow =
         (*Timestamp::now().as_datetime() + chrono::Duration::days(1)).try_into().unwrap();
@@ -137,9 +134,9 @@ async fn a_hot_swap_and_a_rotated_key_are_served_at_once_and_no_user_moves() {
 /// An active experiment with one variant, in a state that a guard would have refused.
 async fn broken(conn: &mut AsyncPgConnection, model: &str, sql: &str) -> (VariantId, Unavailable) {
     let id = draft(conn, model).await.id;
-    let only = structure::insert_variant(conn, id, &label("only"), weight(1)).await.unwrap();
+    let only = experiments::add_variant(conn, id, &label("only"), weight(1)).await.unwrap();
     publish_now(conn, only.id, "rc1").await;
-    lifecycle::activate(conn, id).await.unwrap();
+    experiments::activate(conn, id).await.unwrap();
     unguard(conn).await;
     raw(conn, sql).await.unwrap();
     let routed = routing::load(conn, &public_model_id(model)).await.unwrap().unwrap();

@@ -2,11 +2,10 @@
 
 use crate::support::TestDatabase;
 use crate::support::fixtures::{API_KEY, active, cipher, key, text, upstream};
-use model_experiments::bucketing::Subject;
-use model_experiments::operations::overview;
-use model_experiments::operations::publish::{self, NewVersion};
-use model_experiments::operations::routing;
-use model_experiments::tables::{Page, versions};
+use model_experiments::Page;
+use model_experiments::experiments::{self, NewVersion};
+use model_experiments::reports::overview;
+use model_experiments::routing::{self, Subject};
 use model_experiments::values::{AllocationSubject, EncryptedApiKey, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -74,7 +73,7 @@ async fn a_key_is_stored_as_three_base64_texts() {
     let conn = &mut db.connect().await;
     let variant = active(conn, "partner/foo").await.control.id;
     let (upstream, key) = (upstream("rc2"), key("sk-2"));
-    publish::now(conn, variant, NewVersion::with_key(&upstream, &key)).await.unwrap();
+    experiments::publish(conn, variant, NewVersion::with_key(&upstream, &key)).await.unwrap();
     let newest = "SELECT encrypted_api_key::text AS text FROM model_experiment_variant_version
         ORDER BY effective_at DESC LIMIT 1";
     let stored: Value = serde_json::from_str(&text(conn, newest).await).unwrap();
@@ -87,8 +86,9 @@ async fn nothing_that_is_read_shows_a_key_in_any_form() {
     let conn = &mut db.connect().await;
     let active = active(conn, "partner/foo").await;
     let (id, variant) = (active.experiment.id, active.control.id);
-    let overview = overview::find(conn, id, Timestamp::now().into()).await.unwrap().unwrap();
-    let history = versions::history(conn, variant, Page::first(9)).await.unwrap();
+    let overview =
+        overview::of_experiment(conn, id, Timestamp::now().into()).await.unwrap().unwrap();
+    let history = experiments::list_versions(conn, variant, Page::first(9)).await.unwrap();
     let routed = routing::load(conn, &active.experiment.public_model_id).await.unwrap().unwrap();
     let route = routed.route(Subject::new(AllocationSubject::User, "u"));
     let (upstream, key) = (upstream("rc2"), key(API_KEY));

@@ -6,15 +6,11 @@ use crate::support::fixtures::{
 };
 use crate::support::{TestDatabase, queries};
 use chrono::{DateTime, Duration, Utc};
-use model_experiments::operations::publish::{self, NewVersion};
-use model_experiments::operations::record::{self, Record};
-use model_experiments::operations::{
-    feedback, lifecycle, loss_ledger, overview, routing, structure, summary,
-};
-use model_experiments::tables::experiments::{self, ExperimentChanges, ExperimentFilter};
-use model_experiments::tables::usages::{self, Usage};
-use model_experiments::tables::{Page, requests, variants, versions};
+use model_experiments::experiments::{self, ExperimentChanges, ExperimentFilter, NewVersion};
+use model_experiments::recording::{self, Record, Usage, record};
+use model_experiments::reports::{feedback, loss_ledger, overview, summary};
 use model_experiments::values::{Status, Timestamp};
+use model_experiments::{Page, routing};
 use std::collections::BTreeSet;
 
 const RUNS: usize = 20;
@@ -63,44 +59,46 @@ async fn each_query_is_prepared_once_and_planned_once() {
         // The life of another experiment, with every change of its structure.
         let other = ready(conn, "partner/other").await;
         let renamed = ExperimentChanges::new().name("Bar");
-        structure::update(conn, other.experiment.id, &renamed).await.unwrap();
+        experiments::update(conn, other.experiment.id, &renamed).await.unwrap();
         let changed = renamed
             .public_model_id(public_model_id("partner/bar"))
             .description(Some("Which is it?".to_owned()));
-        structure::update(conn, other.experiment.id, &changed).await.unwrap();
-        structure::set_weight(conn, other.control.id, weight(7)).await.unwrap();
-        structure::rename_variant(conn, other.control.id, &label("renamed")).await.unwrap();
-        structure::delete_variant(conn, other.control.id).await.unwrap();
-        lifecycle::activate(conn, other.experiment.id).await.unwrap();
-        lifecycle::pause(conn, other.experiment.id).await.unwrap();
-        lifecycle::activate(conn, other.experiment.id).await.unwrap();
-        lifecycle::complete(conn, other.experiment.id).await.unwrap();
-        lifecycle::archive(conn, other.experiment.id).await.unwrap();
+        experiments::update(conn, other.experiment.id, &changed).await.unwrap();
+        experiments::set_weight(conn, other.control.id, weight(7)).await.unwrap();
+        experiments::set_label(conn, other.control.id, &label("renamed")).await.unwrap();
+        experiments::remove_variant(conn, other.control.id).await.unwrap();
+        experiments::activate(conn, other.experiment.id).await.unwrap();
+        experiments::pause(conn, other.experiment.id).await.unwrap();
+        experiments::activate(conn, other.experiment.id).await.unwrap();
+        experiments::complete(conn, other.experiment.id).await.unwrap();
+        experiments::archive(conn, other.experiment.id).await.unwrap();
         let doomed = draft(conn, "partner/doomed").await.id;
-        lifecycle::delete(conn, doomed).await.unwrap();
+        experiments::delete(conn, doomed).await.unwrap();
 
         publish_now(conn, foo.control.id, "rc3").await;
-        publish::now(conn, foo.control.id, NewVersion::keeping_key(&new)).await.unwrap();
+        experiments::publish(conn, foo.control.id, NewVersion::keeping_key(&new)).await.unwrap();
         let tomorrow = Timestamp::try_from(now + Duration::days(1)).unwrap();
         publish::at(conn, foo.control.id, NewVersion::keeping_key(&new), tomorrow).await.unwrap();
         let version = publish_now(conn, foo.control.id, "rc4").await.id;
-        assert!(versions::find(conn, version).await.unwrap().is_some());
-        publish::rotate_key(conn, foo.control.id, &key, None).await.unwrap();
+        assert!(experiments::find_version(conn, version).await.unwrap().is_some());
+        experiments::rotate_key(conn, foo.control.id, &key).await.unwrap();
 
         let usage = Usage::new("user-1");
         let new_request =
             request(foo.control_version.id).client_request_id(format!("client-{run}"));
         for _ in 0..2 {
-            assert!(record::usage_with_request(conn, &usage, &new_request).await.is_ok());
+            assert!(
+                record::one(conn, &Record::new(usage.clone(), new_request.clone())).await.is_ok()
+            );
         }
         assert!(record::attribute(conn, usage.id, &new_request).await.is_ok());
         let several = [(); 2].map(|()| Usage::new("user-1"));
-        assert!(record::record_usages(conn, &several).await.is_ok());
+        assert!(record::usages(conn, &several).await.is_ok());
         let new_request = request(foo.control_version.id);
         let requests = several.each_ref().map(|usage| (usage.id, &new_request));
         assert!(record::attribute_many(conn, &requests).await.is_ok());
         let records = [(); 2].map(|()| Record::new(Usage::new("user-1"), new_request.clone()));
-        assert!(record::record_many(conn, &records).await.is_ok());
+        assert!(record::many(conn, &records).await.is_ok());
 
         assert!(experiments::find(conn, id).await.unwrap().is_some());
         let all = ExperimentFilter::new();
@@ -114,27 +112,29 @@ async fn each_query_is_prepared_once_and_planned_once() {
             let page = experiments::list(conn, &filter, Page::first(1)).await.unwrap();
             assert_eq!(page.len(), 1);
         }
-        assert_eq!(variants::list(conn, id).await.unwrap().len(), 2);
-        assert!(versions::find_current(conn, foo.control.id, now).await.unwrap().is_some());
-        assert_eq!(versions::list_current(conn, id, now).await.unwrap().len(), 2);
-        let page = versions::history(conn, foo.control.id, Page::first(1)).await.unwrap();
+        assert_eq!(experiments::list_variants(conn, id).await.unwrap().len(), 2);
+        assert!(
+            experiments::find_current_version(conn, foo.control.id, now).await.unwrap().is_some()
+        );
+        assert_eq!(experiments::list_current_versions(conn, id, now).await.unwrap().len(), 2);
+        let page = experiments::list_versions(conn, foo.control.id, Page::first(1)).await.unwrap();
         let next = Page::after(page[0].cursor(), 1);
-        assert_eq!(versions::history(conn, foo.control.id, next).await.unwrap().len(), 1);
-        assert!(usages::find(conn, usage.id).await.unwrap().is_some());
-        assert!(requests::find(conn, usage.id).await.unwrap().is_some());
+        assert_eq!(experiments::list_versions(conn, foo.control.id, next).await.unwrap().len(), 1);
+        assert!(recording::find_usage(conn, usage.id).await.unwrap().is_some());
+        assert!(recording::find_request(conn, usage.id).await.unwrap().is_some());
         let client = format!("client-{run}");
-        assert_eq!(requests::list_by_client_request_id(conn, &client).await.unwrap().len(), 1);
+        assert_eq!(recording::list_requests(conn, &client).await.unwrap().len(), 1);
         let clients = [client.as_str(), "a", "b", "c", "d", "e", "f", "g", "h", "i"];
         assert_eq!(feedback::served_by(conn, &clients).await.unwrap().len(), 1);
         let lost = Usage { requested_model: Some(model.to_string()), ..Usage::new("user-1") };
         assert!(bill(host, &lost).await);
-        let page = loss_ledger::list(conn, id, window.clone(), Page::first(1)).await.unwrap();
+        let page = loss_ledger::list(conn, id, &window, Page::first(1)).await.unwrap();
         let next = Page::after(page[0].cursor(), 1);
-        let next = loss_ledger::list(conn, id, window.clone(), next).await.unwrap();
+        let next = loss_ledger::list(conn, id, &window, next).await.unwrap();
         assert_eq!(next.len(), run.min(1));
-        assert_eq!(summary::by_version(conn, id, window.clone()).await.unwrap().len(), 1);
+        assert_eq!(summary::by_version(conn, id, &window).await.unwrap().len(), 1);
         assert_eq!(summary::by_version_and_subject(conn, id, window).await.unwrap().len(), 1);
-        assert!(overview::find(conn, id, now).await.unwrap().is_some());
+        assert!(overview::of_experiment(conn, id, now).await.unwrap().is_some());
         assert!(routing::load(conn, &model).await.unwrap().is_some());
         assert_eq!(routing::load_all(conn).await.unwrap().len(), 1);
     }

@@ -5,9 +5,7 @@ use crate::support::fixtures::{
     active, counts, draft, label, public_model_id, raw, ready, unguard, until_blocked, weight,
 };
 use model_experiments::Error;
-use model_experiments::operations::{lifecycle, structure};
-use model_experiments::tables::experiments::{self, ExperimentChanges, NewExperiment};
-use model_experiments::tables::variants;
+use model_experiments::experiments::{self, ExperimentChanges, NewExperiment};
 use model_experiments::values::{ExperimentId, Status, VariantId};
 use uuid::Uuid;
 
@@ -18,7 +16,7 @@ async fn a_draft_is_inserted_as_it_was_given() {
     let new = NewExperiment::new(public_model_id("partner/foo"), "Foo")
         .description("Is rc2 better?")
         .created_by("alice");
-    let inserted = experiments::insert(conn, &new).await.unwrap();
+    let inserted = experiments::create(conn, &new).await.unwrap();
     assert_eq!(inserted.public_model_id.as_str(), "partner/foo");
     assert_eq!(inserted.name, "Foo");
     assert_eq!(inserted.description.as_deref(), Some("Is rc2 better?"));
@@ -42,7 +40,7 @@ async fn text_that_can_not_be_stored_is_refused_by_name() {
         (NewExperiment::new(foo(), "a").description("\0"), "description"),
         (NewExperiment::new(foo(), "a").created_by("\0"), "created_by_user_id"),
     ] {
-        match experiments::insert(conn, &new).await {
+        match experiments::create(conn, &new).await {
             Err(Error::Invalid(invalid)) => assert_eq!(invalid.field(), field),
             outcome => panic!("{outcome:?}"),
         }
@@ -53,7 +51,7 @@ async fn text_that_can_not_be_stored_is_refused_by_name() {
         ExperimentChanges::new().name("\0"),
         ExperimentChanges::new().description(Some("\0".to_owned())),
     ] {
-        let outcome = structure::update(conn, id, &changes).await;
+        let outcome = experiments::update(conn, id, &changes).await;
         assert!(matches!(outcome, Err(Error::Invalid(_))), "{outcome:?}");
     }
     assert_eq!(counts(conn).await, [1, 0, 0, 0, 0]);
@@ -64,27 +62,27 @@ async fn details_change_each_by_itself() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let new = NewExperiment::new(public_model_id("partner/foo"), "Foo").description("Why");
-    let before = experiments::insert(conn, &new).await.unwrap();
+    let before = experiments::create(conn, &new).await.unwrap();
 
     let renamed = ExperimentChanges::new().name("Bar");
-    let renamed = structure::update(conn, before.id, &renamed).await.unwrap();
+    let renamed = experiments::update(conn, before.id, &renamed).await.unwrap();
     assert_eq!((renamed.name.as_str(), renamed.description.as_deref()), ("Bar", Some("Why")));
     assert!(renamed.updated_at > before.updated_at);
 
     let cleared = ExperimentChanges::new().description(None);
-    let cleared = structure::update(conn, before.id, &cleared).await.unwrap();
+    let cleared = experiments::update(conn, before.id, &cleared).await.unwrap();
     assert_eq!((cleared.name.as_str(), cleared.description), ("Bar", None));
 
     let moved = ExperimentChanges::new().public_model_id(public_model_id("partner/bar"));
-    let moved = structure::update(conn, before.id, &moved).await.unwrap();
+    let moved = experiments::update(conn, before.id, &moved).await.unwrap();
     assert_eq!(moved.public_model_id.as_str(), "partner/bar");
 
-    let touched = structure::update(conn, before.id, &ExperimentChanges::new()).await.unwrap();
+    let touched = experiments::update(conn, before.id, &ExperimentChanges::new()).await.unwrap();
     assert_eq!((&touched.name, &touched.public_model_id), (&moved.name, &moved.public_model_id));
 
     let unknown = ExperimentId::from(Uuid::now_v7());
     assert_eq!(
-        structure::update(conn, unknown, &ExperimentChanges::new()).await,
+        experiments::update(conn, unknown, &ExperimentChanges::new()).await,
         Err(Error::ExperimentNotFound(unknown))
     );
 }
@@ -98,15 +96,15 @@ async fn only_a_draft_takes_another_public_model_id() {
     let moved =
         ExperimentChanges::new().public_model_id(public_model_id("partner/bar")).name("Bar");
     let refusal = |status| Err(Error::NotDraft { experiment: id, status });
-    assert_eq!(structure::update(conn, id, &moved).await, refusal(Status::Active));
-    lifecycle::complete(conn, id).await.unwrap();
-    assert_eq!(structure::update(conn, id, &moved).await, refusal(Status::Completed));
+    assert_eq!(experiments::update(conn, id, &moved).await, refusal(Status::Active));
+    experiments::complete(conn, id).await.unwrap();
+    assert_eq!(experiments::update(conn, id, &moved).await, refusal(Status::Completed));
     assert_eq!(experiments::find(conn, id).await.unwrap().unwrap().name, "rc1 or rc2");
 
     // The same public model id is no move, and a name changes at any time.
     let renamed =
         ExperimentChanges::new().public_model_id(public_model_id("partner/foo")).name("Bar");
-    assert_eq!(structure::update(conn, id, &renamed).await.unwrap().name, "Bar");
+    assert_eq!(experiments::update(conn, id, &renamed).await.unwrap().name, "Bar");
 }
 
 #[tokio::test]
@@ -114,23 +112,23 @@ async fn a_drafts_variants_come_change_and_go() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let id = draft(conn, "partner/foo").await.id;
-    let a = structure::insert_variant(conn, id, &label("a"), weight(1)).await.unwrap();
-    let b = structure::insert_variant(conn, id, &label("b"), weight(i32::MAX)).await.unwrap();
+    let a = experiments::add_variant(conn, id, &label("a"), weight(1)).await.unwrap();
+    let b = experiments::add_variant(conn, id, &label("b"), weight(i32::MAX)).await.unwrap();
     assert_eq!((a.experiment_id, &a.label, a.weight), (id, &label("a"), weight(1)));
 
-    let heavier = structure::set_weight(conn, a.id, weight(5)).await.unwrap();
+    let heavier = experiments::set_weight(conn, a.id, weight(5)).await.unwrap();
     assert_eq!(heavier.weight, weight(5));
     assert!(heavier.updated_at > a.updated_at);
-    let renamed = structure::rename_variant(conn, a.id, &label("c")).await.unwrap();
+    let renamed = experiments::set_label(conn, a.id, &label("c")).await.unwrap();
     assert_eq!((renamed.label.as_str(), renamed.weight), ("c", weight(5)));
 
     let mut expected = vec![renamed, b.clone()];
     expected.sort_by_key(|variant| variant.id);
-    assert_eq!(variants::list(conn, id).await.unwrap(), expected);
+    assert_eq!(experiments::list_variants(conn, id).await.unwrap(), expected);
 
-    structure::delete_variant(conn, a.id).await.unwrap();
-    assert_eq!(variants::list(conn, id).await.unwrap(), [b]);
-    assert_eq!(structure::delete_variant(conn, a.id).await, Err(Error::VariantNotFound(a.id)));
+    experiments::remove_variant(conn, a.id).await.unwrap();
+    assert_eq!(experiments::list_variants(conn, id).await.unwrap(), [b]);
+    assert_eq!(experiments::remove_variant(conn, a.id).await, Err(Error::VariantNotFound(a.id)));
 }
 
 #[tokio::test]
@@ -139,15 +137,15 @@ async fn a_label_is_unique_within_its_experiment() {
     let conn = &mut db.connect().await;
     let (first, second) =
         (draft(conn, "partner/foo").await.id, draft(conn, "partner/foo").await.id);
-    structure::insert_variant(conn, first, &label("a"), weight(1)).await.unwrap();
-    let b = structure::insert_variant(conn, first, &label("b"), weight(1)).await.unwrap();
-    assert!(structure::insert_variant(conn, second, &label("a"), weight(1)).await.is_ok());
+    experiments::add_variant(conn, first, &label("a"), weight(1)).await.unwrap();
+    let b = experiments::add_variant(conn, first, &label("b"), weight(1)).await.unwrap();
+    assert!(experiments::add_variant(conn, second, &label("a"), weight(1)).await.is_ok());
 
     let taken = Error::LabelTaken { experiment: first, label: label("a") };
-    let again = structure::insert_variant(conn, first, &label("a"), weight(1)).await;
+    let again = experiments::add_variant(conn, first, &label("a"), weight(1)).await;
     assert_eq!(again, Err(taken.clone()));
-    assert_eq!(structure::rename_variant(conn, b.id, &label("a")).await, Err(taken));
-    assert!(structure::rename_variant(conn, b.id, &label("b")).await.is_ok());
+    assert_eq!(experiments::set_label(conn, b.id, &label("a")).await, Err(taken));
+    assert!(experiments::set_label(conn, b.id, &label("b")).await.is_ok());
 }
 
 #[tokio::test]
@@ -159,23 +157,23 @@ async fn structure_is_fixed_once_an_experiment_has_left_draft() {
     let (id, variant) = (active.experiment.id, active.control.id);
     for status in [Status::Active, Status::Paused, Status::Completed] {
         match status {
-            Status::Paused => drop(lifecycle::pause(conn, id).await.unwrap()),
-            Status::Completed => drop(lifecycle::complete(conn, id).await.unwrap()),
+            Status::Paused => drop(experiments::pause(conn, id).await.unwrap()),
+            Status::Completed => drop(experiments::complete(conn, id).await.unwrap()),
             _ => {}
         }
         let refusal = Error::NotDraft { experiment: id, status };
-        let inserted = structure::insert_variant(conn, id, &label("new"), weight(1)).await;
+        let inserted = experiments::add_variant(conn, id, &label("new"), weight(1)).await;
         assert_eq!(inserted, Err(refusal.clone()));
-        assert_eq!(structure::set_weight(conn, variant, weight(9)).await, Err(refusal.clone()));
-        assert_eq!(structure::delete_variant(conn, variant).await, Err(refusal));
+        assert_eq!(experiments::set_weight(conn, variant, weight(9)).await, Err(refusal.clone()));
+        assert_eq!(experiments::remove_variant(conn, variant).await, Err(refusal));
 
-        let renamed = structure::rename_variant(conn, variant, &label(status.as_str())).await;
+        let renamed = experiments::set_label(conn, variant, &label(status.as_str())).await;
         match status {
             Status::Completed => assert_eq!(renamed, Err(Error::Completed(id))),
             _ => assert_eq!(renamed.unwrap().label.as_str(), status.as_str()),
         }
     }
-    assert_eq!(variants::list(conn, id).await.unwrap().len(), 2);
+    assert_eq!(experiments::list_variants(conn, id).await.unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -186,17 +184,17 @@ async fn an_unknown_experiment_or_variant_is_not_found() {
     let variant = VariantId::from(Uuid::now_v7());
     let (new, one) = (label("a"), weight(1));
     assert_eq!(
-        structure::insert_variant(conn, experiment, &new, one).await,
+        experiments::add_variant(conn, experiment, &new, one).await,
         Err(Error::ExperimentNotFound(experiment))
     );
     let not_found = Err(Error::VariantNotFound(variant));
-    assert_eq!(structure::set_weight(conn, variant, one).await, not_found);
-    assert_eq!(structure::rename_variant(conn, variant, &new).await, not_found);
+    assert_eq!(experiments::set_weight(conn, variant, one).await, not_found);
+    assert_eq!(experiments::set_label(conn, variant, &new).await, not_found);
     assert_eq!(
-        structure::delete_variant(conn, variant).await,
+        experiments::remove_variant(conn, variant).await,
         Err(Error::VariantNotFound(variant))
     );
-    assert_eq!(variants::list(conn, experiment).await.unwrap(), []);
+    assert_eq!(experiments::list_variants(conn, experiment).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -214,10 +212,10 @@ async fn structure_waits_for_who_changes_the_experiment_and_sees_what_became_of_
         raw(other, &format!("BEGIN; {activate} WHERE id = '{id}'")).await.unwrap();
         let changed = async {
             match change {
-                0 => structure::insert_variant(conn, id, &name, weight(1)).await.map(drop),
-                1 => structure::update(conn, id, &moved).await.map(drop),
-                2 => structure::set_weight(conn, foo.control.id, weight(9)).await.map(drop),
-                _ => lifecycle::delete(conn, id).await,
+                0 => experiments::add_variant(conn, id, &name, weight(1)).await.map(drop),
+                1 => experiments::update(conn, id, &moved).await.map(drop),
+                2 => experiments::set_weight(conn, foo.control.id, weight(9)).await.map(drop),
+                _ => experiments::delete(conn, id).await,
             }
         };
         let (changed, ()) = tokio::join!(changed, async {
@@ -242,18 +240,18 @@ async fn activation_and_structure_never_change_at_once() {
             let pool = pool.clone();
             tokio::spawn(async move {
                 let conn = &mut pool.get().await?;
-                lifecycle::activate(conn, id).await
+                experiments::activate(conn, id).await
             })
         };
         let deleted = {
             let pool = pool.clone();
             tokio::spawn(async move {
                 let conn = &mut pool.get().await?;
-                structure::delete_variant(conn, variant).await
+                experiments::remove_variant(conn, variant).await
             })
         };
         assert_eq!(activated.await.unwrap().unwrap().status, Status::Active);
-        let left = variants::list(conn, id).await.unwrap().len();
+        let left = experiments::list_variants(conn, id).await.unwrap().len();
         match deleted.await.unwrap() {
             Ok(()) => assert_eq!(left, 1),
             Err(Error::NotDraft { status: Status::Active, .. }) => assert_eq!(left, 2),

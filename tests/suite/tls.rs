@@ -106,13 +106,13 @@ async fn is_encrypted(conn: &mut AsyncPgConnection) -> bool {
 }
 
 async fn connects_encrypted(url: &str) -> bool {
-    let mut conn = connection::connect(url).await.unwrap_or_else(|error| panic!("{url}: {error}"));
+    let mut conn = connect(url).await.unwrap_or_else(|error| panic!("{url}: {error}"));
     is_encrypted(&mut conn).await
 }
 
 /// What is refused for good, and why.
 async fn refusal(url: &str) -> String {
-    match connection::connect(url).await.err() {
+    match connect(url).await.err() {
         Some(error @ Error::Configuration(_)) if !error.is_retryable() => error.to_string(),
         other => panic!("{url}: {other:?}"),
     }
@@ -220,7 +220,7 @@ async fn a_server_without_tls_is_enough_only_where_encryption_is_a_preference() 
     }
 
     // The same server, with a certificate that vouches for itself.
-    let conn = &mut connection::connect(&plain.url("localhost", "")).await.unwrap();
+    let conn = &mut connect(&plain.url("localhost", "")).await.unwrap();
     match raw(conn, "ALTER SYSTEM SET ssl = on").await {
         Err(error) if error.to_string() == WITHOUT => return,
         altered => altered.unwrap(),

@@ -2,11 +2,10 @@
 
 use crate::support::TestDatabase;
 use crate::support::fixtures::{active, raw, request, unguard};
-use model_experiments::Error;
 use model_experiments::error::UnreadableValue;
-use model_experiments::operations::{feedback, overview, record};
-use model_experiments::tables::usages::Usage;
-use model_experiments::tables::{Page, experiments, requests, variants, versions};
+use model_experiments::recording::{self, Usage, record};
+use model_experiments::reports::{feedback, overview};
+use model_experiments::{Error, Page, experiments};
 use uuid::Uuid;
 
 fn unreadable<T: std::fmt::Debug>(outcome: Result<T, Error>) -> UnreadableValue {
@@ -29,7 +28,7 @@ async fn are_named_by_table_column_and_row() {
     let version = foo.control_version.id;
     let usage = Usage::new("user-1");
     let new = request(version).client_request_id("client-1");
-    assert!(record::usage_with_request(conn, &usage, &new).await.is_ok());
+    assert!(record::one(conn, &Record::new(usage.clone(), new.clone())).await.is_ok());
     // As a deployment might have been that checked less.
     unguard(conn).await;
     raw(
@@ -54,7 +53,7 @@ async fn are_named_by_table_column_and_row() {
         raw(conn, &set(bad)).await.unwrap();
         let found = unreadable(experiments::find(conn, experiment).await);
         assert_eq!(place(&found), ("model_experiment", column, *experiment.as_uuid()));
-        let found = unreadable(overview::find(conn, experiment, now).await);
+        let found = unreadable(overview::of_experiment(conn, experiment, now).await);
         assert_eq!(place(&found), ("model_experiment", column, *experiment.as_uuid()));
         assert!(!found.to_string().contains(&format!("'{bad}'")));
         raw(conn, &set(good)).await.unwrap();
@@ -66,10 +65,16 @@ async fn are_named_by_table_column_and_row() {
         };
         raw(conn, &set(bad)).await.unwrap();
         let expected = ("model_experiment_variant", column, *control.as_uuid());
-        assert_eq!(place(&unreadable(variants::list(conn, experiment).await)), expected);
-        assert_eq!(place(&unreadable(overview::find(conn, experiment, now).await)), expected);
         assert_eq!(
-            place(&unreadable(versions::list_current(conn, experiment, now).await)),
+            place(&unreadable(experiments::list_variants(conn, experiment).await)),
+            expected
+        );
+        assert_eq!(
+            place(&unreadable(overview::of_experiment(conn, experiment, now).await)),
+            expected
+        );
+        assert_eq!(
+            place(&unreadable(experiments::list_current_versions(conn, experiment, now).await)),
             expected
         );
         if column == "label" {
@@ -88,18 +93,24 @@ async fn are_named_by_table_column_and_row() {
     };
     raw(conn, &set(r#"{"internal_id": "sk-1", "base_url": "here"}"#)).await.unwrap();
     let expected = ("model_experiment_variant_version", "upstream", *version.as_uuid());
-    let found = unreadable(versions::history(conn, control, Page::first(9)).await);
+    let found = unreadable(experiments::list_versions(conn, control, Page::first(9)).await);
     assert_eq!(place(&found), expected);
     assert!(found.reason.contains("upstream.base_url must be an absolute"), "{found}");
-    assert_eq!(place(&unreadable(versions::find_current(conn, control, now).await)), expected);
-    assert_eq!(place(&unreadable(overview::find(conn, experiment, now).await)), expected);
+    assert_eq!(
+        place(&unreadable(experiments::find_current_version(conn, control, now).await)),
+        expected
+    );
+    assert_eq!(place(&unreadable(overview::of_experiment(conn, experiment, now).await)), expected);
 
     raw(conn, &set(&serde_json::to_string(&foo.control_version.upstream).unwrap())).await.unwrap();
     let set = "UPDATE model_experiment_variant_version SET effective_at = '-infinity'";
     raw(conn, &format!("{set} WHERE id = '{version}'")).await.unwrap();
     let expected = ("model_experiment_variant_version", "effective_at", *version.as_uuid());
-    assert_eq!(place(&unreadable(versions::find_current(conn, control, now).await)), expected);
-    assert_eq!(place(&unreadable(overview::find(conn, experiment, now).await)), expected);
+    assert_eq!(
+        place(&unreadable(experiments::find_current_version(conn, control, now).await)),
+        expected
+    );
+    assert_eq!(place(&unreadable(overview::of_experiment(conn, experiment, now).await)), expected);
 
     for column in ["allocation_subject", "system_prompt_sha256", "request_body_sha256"] {
         let swap = |from: &str, to: &str| {
@@ -108,12 +119,12 @@ async fn are_named_by_table_column_and_row() {
             )
         };
         raw(conn, &swap("e", "E")).await.unwrap();
-        let found = unreadable(requests::find(conn, usage.id).await);
+        let found = unreadable(recording::find_request(conn, usage.id).await);
         assert_eq!(place(&found), ("model_experiment_request", column, *usage.id.as_uuid()));
         // A replay must not take what it can't read for the same.
-        let found = unreadable(record::usage_with_request(conn, &usage, &new).await);
+        let found = unreadable(record::one(conn, &Record::new(usage.clone(), new.clone())).await);
         assert_eq!(place(&found), ("model_experiment_request", column, *usage.id.as_uuid()));
         raw(conn, &swap("E", "e")).await.unwrap();
     }
-    assert!(requests::find(conn, usage.id).await.is_ok());
+    assert!(recording::find_request(conn, usage.id).await.is_ok());
 }

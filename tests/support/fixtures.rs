@@ -3,13 +3,11 @@
 use diesel::deserialize::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
-use model_experiments::operations::{lifecycle, publish, structure};
+use model_experiments::experiments::{
+    self, Experiment, NewExperiment, NewVersion, Variant, Version,
+};
+use model_experiments::recording::{NewRequest, Usage};
 use model_experiments::schema::microdollar_usage;
-use model_experiments::tables::experiments::{self, Experiment, NewExperiment};
-use model_experiments::tables::requests::NewRequest;
-use model_experiments::tables::usages::Usage;
-use model_experiments::tables::variants::Variant;
-use model_experiments::tables::versions::Version;
 use model_experiments::values::{
     AllocationSubject, ApiKeyCipher, EncryptedApiKey, Label, PublicModelId, Upstream, VariantId,
     VersionId, Weight,
@@ -66,7 +64,7 @@ pub fn key(api_key: &str) -> EncryptedApiKey {
 /// A draft without a variant.
 pub async fn draft(conn: &mut AsyncPgConnection, model: &str) -> Experiment {
     let new = NewExperiment::new(public_model_id(model), "rc1 or rc2");
-    experiments::insert(conn, &new).await.unwrap()
+    experiments::create(conn, &new).await.unwrap()
 }
 
 /// Publishes a version with a key of its own, effective now.
@@ -76,7 +74,7 @@ pub async fn publish_now(
     internal_id: &str,
 ) -> Version {
     let (upstream, key) = (upstream(internal_id), key(API_KEY));
-    publish::now(conn, variant, publish::NewVersion::with_key(&upstream, &key)).await.unwrap()
+    experiments::publish(conn, variant, NewVersion::with_key(&upstream, &key)).await.unwrap()
 }
 
 /// A draft that lacks nothing.
@@ -85,7 +83,7 @@ pub async fn ready(conn: &mut AsyncPgConnection, model: &str) -> Ready {
     let mut variants = Vec::new();
     for (name, share) in [("control", 1), ("candidate", 3)] {
         let (label, weight) = (label(name), weight(share));
-        let variant = structure::insert_variant(conn, experiment.id, &label, weight).await.unwrap();
+        let variant = experiments::add_variant(conn, experiment.id, &label, weight).await.unwrap();
         let version = publish_now(conn, variant.id, name).await;
         variants.push((variant, version));
     }
@@ -97,7 +95,7 @@ pub async fn ready(conn: &mut AsyncPgConnection, model: &str) -> Ready {
 /// An active experiment.
 pub async fn active(conn: &mut AsyncPgConnection, model: &str) -> Ready {
     let mut ready = ready(conn, model).await;
-    ready.experiment = lifecycle::activate(conn, ready.experiment.id).await.unwrap();
+    ready.experiment = experiments::activate(conn, ready.experiment.id).await.unwrap();
     ready
 }
 

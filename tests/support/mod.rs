@@ -9,7 +9,7 @@ pub mod postgres;
 pub mod queries;
 
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
-use model_experiments::{Pool, connection, migrations};
+use model_experiments::{ConnectOptions, Pool, PoolOptions, Result as ModelResult, migrations};
 use sha2::{Digest, Sha256};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,17 @@ const PREFIX: &str = "model_experiments_test_";
 
 /// The migrated database of our own server that tests' databases are cloned from.
 const TEMPLATE: &str = "model_experiments_test_template";
+
+/// How to connect to `url`.
+#[track_caller]
+pub fn options(url: &str) -> ConnectOptions {
+    ConnectOptions::parse(url).unwrap()
+}
+
+/// A connection to `url`, outside of any pool.
+pub async fn connect(url: &str) -> ModelResult<AsyncPgConnection> {
+    ConnectOptions::parse(url)?.connect().await
+}
 
 /// A database with the schema, for one test. It is dropped with this value.
 pub struct TestDatabase {
@@ -43,7 +54,7 @@ impl TestDatabase {
     pub async fn new() -> Self {
         let database = Self::empty_or_clone(true).await;
         if let Cluster::Theirs(_) = database.cluster {
-            migrations::run(&database.url()).await.unwrap();
+            migrations::run(&database.options()).await.unwrap();
         }
         database
     }
@@ -61,12 +72,7 @@ impl TestDatabase {
             _ => "template0",
         };
         let create = format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY");
-        connection::connect(&cluster.url("postgres"))
-            .await
-            .unwrap()
-            .batch_execute(&create)
-            .await
-            .unwrap();
+        connect(&cluster.url("postgres")).await.unwrap().batch_execute(&create).await.unwrap();
         Self { cluster, name }
     }
 
@@ -75,14 +81,19 @@ impl TestDatabase {
         self.cluster.url(&self.name)
     }
 
+    /// How to connect to the database.
+    pub fn options(&self) -> ConnectOptions {
+        options(&self.url())
+    }
+
     /// A connection outside of any pool.
     pub async fn connect(&self) -> AsyncPgConnection {
-        connection::connect(&self.url()).await.unwrap()
+        connect(&self.url()).await.unwrap()
     }
 
     /// A pool of up to `size` connections.
     pub fn pool(&self, size: usize) -> Pool {
-        Pool::builder(self.url()).max_size(size).build().unwrap()
+        Pool::new(self.options(), PoolOptions::default().max_size(size)).unwrap()
     }
 }
 
@@ -92,7 +103,7 @@ impl Drop for TestDatabase {
         let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         // A test's runtime can't be blocked on from within.
         let dropped = std::thread::spawn(move || {
-            block_on(async { connection::connect(&url).await.unwrap().batch_execute(&sql).await })
+            block_on(async { connect(&url).await.unwrap().batch_execute(&sql).await })
         })
         .join();
         if !std::thread::panicking() {
@@ -145,10 +156,10 @@ fn cached(binaries: &Binaries) -> io::Result<PathBuf> {
         let server = Server::start(binaries)?;
         let (maintenance, template) = (server.url("postgres"), server.url(TEMPLATE));
         block_on(async {
-            let conn = &mut connection::connect(&maintenance).await.map_err(io::Error::other)?;
+            let conn = &mut connect(&maintenance).await.map_err(io::Error::other)?;
             let create = format!("CREATE DATABASE {TEMPLATE}");
             conn.batch_execute(&create).await.map_err(io::Error::other)?;
-            migrations::run(&template).await.map_err(io::Error::other)
+            migrations::run(&options(&template)).await.map_err(io::Error::other)
         })?;
         server.save(binaries, &cache)?;
     }
@@ -172,7 +183,7 @@ fn fingerprint(binaries: &Binaries) -> io::Result<String> {
 }
 
 async fn refuse_old(url: &str) -> io::Result<()> {
-    let conn = &mut connection::connect(url).await.map_err(io::Error::other)?;
+    let conn = &mut connect(url).await.map_err(io::Error::other)?;
     let version = fixtures::setting(conn, "server_version_num").await;
     if version.parse::<u32>().is_ok_and(|version| version >= 15_00_00) {
         Ok(())

@@ -1,11 +1,8 @@
 //! What an operation answers when it isn't refused.
 
-use model_experiments::operations::record::Outcome;
-use model_experiments::operations::routing::{Route, Unavailable};
-use model_experiments::tables::experiments::Experiment;
-use model_experiments::tables::usages::Usage;
-use model_experiments::tables::variants::Variant;
-use model_experiments::tables::versions::Version;
+use model_experiments::experiments::{Experiment, Variant, Version};
+use model_experiments::recording::{Outcome, Usage};
+use model_experiments::routing::{Route, Unavailable};
 use model_experiments::values::{
     AllocationSubject, EncryptedApiKey, ExperimentId, Upstream, VariantId, VersionId,
 };

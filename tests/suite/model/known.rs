@@ -1,7 +1,7 @@
 //! What the numbers in operations stand for, as far as the database has told.
 
 use chrono::{DateTime, Duration, Utc};
-use model_experiments::tables::usages::Usage;
+use model_experiments::recording::Usage;
 use model_experiments::values::{
     EncryptedApiKey, ExperimentId, PublicModelId, UsageId, VariantId, VersionId,
 };

@@ -4,13 +4,10 @@
 //! they are later than all before.
 
 use chrono::{DateTime, Duration, Utc};
-use model_experiments::bucketing::{self, Subject};
 use model_experiments::error::NotReady;
-use model_experiments::operations::record::Outcome;
-use model_experiments::tables::experiments::Experiment;
-use model_experiments::tables::usages::Usage;
-use model_experiments::tables::variants::Variant;
-use model_experiments::tables::versions::Version;
+use model_experiments::experiments::{Experiment, Variant, Version};
+use model_experiments::recording::{Outcome, Usage};
+use model_experiments::routing::{self, Subject};
 use model_experiments::values::{
     AllocationSubject, ExperimentId, InvalidValue, PublicModelId, Status, UsageId, VariantId,
     VersionId,

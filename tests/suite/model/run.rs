@@ -2,22 +2,17 @@
 
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use model_experiments::bucketing::Subject;
-use model_experiments::operations::publish::{self, NewVersion};
-use model_experiments::operations::routing::{self, Route};
-use model_experiments::operations::{lifecycle, overview, record, structure};
+use model_experiments::experiments::{
+    self, ExperimentChanges, ExperimentFilter, NewExperiment, NewVersion, Version,
+};
+use model_experiments::recording::{self, NewRequest, Usage, record};
+use model_experiments::reports::overview;
+use model_experiments::routing::{self, Route, Subject};
 use model_experiments::schema::{
     model_experiment, model_experiment_variant, model_experiment_variant_version,
 };
-use model_experiments::tables::experiments::{
-    self, ExperimentChanges, ExperimentFilter, NewExperiment,
-};
-use model_experiments::tables::requests::{self, NewRequest};
-use model_experiments::tables::usages::{self, Usage};
-use model_experiments::tables::versions::{self, Version};
-use model_experiments::tables::{Cursor, Page};
 use model_experiments::values::{AllocationSubject, Status, VariantId, VersionId};
-use model_experiments::{Error, Result};
+use model_experiments::{Cursor, Error, Page, Result};
 use uuid::Uuid;
 
 use super::answer::{Answer, Routed, Served};
@@ -40,7 +35,7 @@ pub async fn run(
     Ok(match operation {
         Op::Create { model, name } => {
             let new = NewExperiment::new(known.model(model).clone(), name);
-            Answer::Experiment(experiments::insert(conn, &new).await?)
+            Answer::Experiment(experiments::create(conn, &new).await?)
         }
         Op::Update { experiment, name, description, model } => {
             let mut changes = ExperimentChanges::new();
@@ -54,48 +49,48 @@ pub async fn run(
                 changes = changes.public_model_id(known.model(model).clone());
             }
             let id = known.experiment(experiment);
-            Answer::Experiment(structure::update(conn, id, &changes).await?)
+            Answer::Experiment(experiments::update(conn, id, &changes).await?)
         }
         Op::Activate(of) => {
-            Answer::Experiment(lifecycle::activate(conn, known.experiment(of)).await?)
+            Answer::Experiment(experiments::activate(conn, known.experiment(of)).await?)
         }
-        Op::Pause(of) => Answer::Experiment(lifecycle::pause(conn, known.experiment(of)).await?),
+        Op::Pause(of) => Answer::Experiment(experiments::pause(conn, known.experiment(of)).await?),
         Op::Complete(of) => {
-            Answer::Experiment(lifecycle::complete(conn, known.experiment(of)).await?)
+            Answer::Experiment(experiments::complete(conn, known.experiment(of)).await?)
         }
         Op::Archive(of) => {
-            Answer::Experiment(lifecycle::archive(conn, known.experiment(of)).await?)
+            Answer::Experiment(experiments::archive(conn, known.experiment(of)).await?)
         }
         Op::Unarchive(of) => {
-            Answer::Experiment(lifecycle::unarchive(conn, known.experiment(of)).await?)
+            Answer::Experiment(experiments::unarchive(conn, known.experiment(of)).await?)
         }
         Op::Delete(of) => {
-            lifecycle::delete(conn, known.experiment(of)).await?;
+            experiments::delete(conn, known.experiment(of)).await?;
             Answer::Deleted
         }
 
         Op::InsertVariant { experiment, label: text, weight: share } => {
             let id = known.experiment(experiment);
-            let new = structure::insert_variant(conn, id, &label(text), weight(share)).await?;
+            let new = experiments::add_variant(conn, id, &label(text), weight(share)).await?;
             Answer::Variant(new)
         }
         Op::DeleteVariant(variant) => {
-            structure::delete_variant(conn, known.variant(variant)).await?;
+            experiments::remove_variant(conn, known.variant(variant)).await?;
             Answer::Deleted
         }
         Op::SetWeight { variant, weight: share } => {
             let id = known.variant(variant);
-            Answer::Variant(structure::set_weight(conn, id, weight(share)).await?)
+            Answer::Variant(experiments::set_weight(conn, id, weight(share)).await?)
         }
         Op::RenameVariant { variant, label: text } => {
             let id = known.variant(variant);
-            Answer::Variant(structure::rename_variant(conn, id, &label(text)).await?)
+            Answer::Variant(experiments::set_label(conn, id, &label(text)).await?)
         }
 
         Op::PublishNow { variant, upstream: name, key } => {
             let upstream = upstream(name);
             let new = new_version(&upstream, key);
-            Answer::Version(publish::now(conn, known.variant(variant), new).await?)
+            Answer::Version(experiments::publish(conn, known.variant(variant), new).await?)
         }
         Op::PublishAt { variant, upstream: name, key, at } => {
             let upstream = upstream(name);
@@ -104,7 +99,7 @@ pub async fn run(
         }
         Op::RotateKey { variant, key: number } => {
             let (id, key) = (known.variant(variant), key(number));
-            Answer::Version(publish::rotate_key(conn, id, key, Some(OPERATOR)).await?)
+            Answer::Version(experiments::rotate_key(conn, id, key, Some(OPERATOR)).await?)
         }
         Op::WriteTie(version) => Answer::Tie(write_tie(conn, known.version(version)).await?),
 
@@ -115,7 +110,7 @@ pub async fn run(
         Op::Record { usage, cost, version, subject } => {
             let usage = Usage { cost, ..known.usage(usage).clone() };
             let request = NewRequest::new(known.version(version), subject);
-            Answer::Recorded(record::usage_with_request(conn, &usage, &request).await?)
+            Answer::Recorded(record::one(conn, &Record::new(usage.clone(), request.clone())).await?)
         }
         Op::Attribute { usage, version, subject } => {
             let request = NewRequest::new(known.version(version), subject);
@@ -124,7 +119,7 @@ pub async fn run(
         Op::Replay(usage) => Answer::Replayed(match find_usage(conn, known, usage).await? {
             Some((usage, Some(Served { version, subject }))) => {
                 let request = NewRequest::new(version, subject);
-                Some(record::usage_with_request(conn, &usage, &request).await?)
+                Some(record::one(conn, &Record::new(usage.clone(), request.clone())).await?)
             }
             _ => None,
         }),
@@ -137,15 +132,15 @@ pub async fn run(
         }
         Op::FindCurrent { variant, at } => {
             let (id, at) = (known.variant(variant), known.moment(at));
-            Answer::Current(versions::find_current(conn, id, at).await?)
+            Answer::Current(experiments::find_current_version(conn, id, at).await?)
         }
         Op::ListCurrent { experiment, at } => {
             let (id, at) = (known.experiment(experiment), known.moment(at));
-            Answer::CurrentOfAll(versions::list_current(conn, id, at).await?)
+            Answer::CurrentOfAll(experiments::list_current_versions(conn, id, at).await?)
         }
         Op::FindOverview { experiment, at } => {
             let (id, at) = (known.experiment(experiment), known.moment(at));
-            let overview = overview::find(conn, id, at).await?;
+            let overview = overview::of_experiment(conn, id, at).await?;
             Answer::Overview(overview.map(|found| {
                 let variants = found.variants.into_iter().map(|of| (of.variant, of.current));
                 (found.experiment, variants.collect())
@@ -214,8 +209,8 @@ async fn find_usage(
     number: usize,
 ) -> Result<Option<(Usage, Option<Served>)>> {
     let id = known.usage_id(number);
-    let Some(usage) = usages::find(conn, id).await? else { return Ok(None) };
-    let request = requests::find(conn, id).await?;
+    let Some(usage) = recording::find_usage(conn, id).await? else { return Ok(None) };
+    let request = recording::find_request(conn, id).await?;
     if let Some(request) = &request {
         assert_eq!(request.created_at, *usage.created_at.as_datetime());
     }
@@ -234,7 +229,7 @@ async fn read_history(
     let mut whole = Vec::new();
     let mut page = Page::first(size);
     loop {
-        let rows = versions::history(conn, variant, page).await?;
+        let rows = experiments::list_versions(conn, variant, page).await?;
         let Some(last) = rows.last() else { return Ok(whole) };
         page = Page::after(last.cursor(), size);
         whole.extend(rows);

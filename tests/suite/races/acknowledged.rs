@@ -1,12 +1,10 @@
 //! What callers were told, and whether it is so.
 
 use diesel_async::AsyncPgConnection;
-use model_experiments::bucketing::{self, Subject};
-use model_experiments::operations::record::Outcome;
-use model_experiments::tables::experiments::{self, Experiment};
-use model_experiments::tables::variants::{self, Variant};
-use model_experiments::tables::versions::{self, Version};
-use model_experiments::tables::{Page, requests, usages};
+use model_experiments::Page;
+use model_experiments::experiments::{self, Experiment, Variant, Version};
+use model_experiments::recording::{self, Outcome};
+use model_experiments::routing::{self, Subject};
 use model_experiments::values::{
     AllocationSubject, ExperimentId, Status, UsageId, VariantId, VersionId,
 };
@@ -77,11 +75,11 @@ impl Acknowledged {
             assert!(found.is_some() || self.deleted.contains(id) || !is_all, "{id} is lost");
             let Some(found) = found else { continue };
             check_experiment(told, found, is_all);
-            let variants = variants::list(conn, *id).await.unwrap();
+            let variants = experiments::list_variants(conn, *id).await.unwrap();
             self.check_variants(*id, &variants, is_all);
             for variant in &variants {
                 let versions =
-                    versions::history(conn, variant.id, Page::first(1_000)).await.unwrap();
+                    experiments::list_versions(conn, variant.id, Page::first(1_000)).await.unwrap();
                 self.check_versions(variant.id, &versions, is_all);
             }
             structures.insert(*id, variants);
@@ -153,9 +151,9 @@ impl Acknowledged {
     async fn check_usages(&self, conn: &mut AsyncPgConnection, is_all: bool) {
         let recorded = self.recorded.iter().map(|(usage, ..)| usage);
         for id in self.billed.iter().chain(recorded).collect::<BTreeSet<_>>() {
-            let found = usages::find(conn, *id).await.unwrap();
+            let found = recording::find_usage(conn, *id).await.unwrap();
             assert!(found.is_some(), "{id} is lost");
-            let request = requests::find(conn, *id).await.unwrap();
+            let request = recording::find_request(conn, *id).await.unwrap();
             let told = self.recorded.iter().filter(|(usage, ..)| usage == id);
             let mut times = 0;
             for (_, served, outcome) in told {

@@ -2,10 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use model_experiments::error::Transient;
-use model_experiments::pool::PooledConnection;
-use model_experiments::tables::variants;
 use model_experiments::values::Timestamp;
-use model_experiments::{Error, Pool, Result};
+use model_experiments::{Error, Pool, PooledConnection, Result, experiments};
 use std::mem;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Barrier;
@@ -110,9 +108,7 @@ impl Round {
                 acknowledged.add(&known, operation, answer);
                 "done".to_owned()
             }
-            Some(Err(Error::Transient { cause: Transient::ConnectionLost, .. }))
-                if is_left_over =>
-            {
+            Some(Err(Error::Transient { kind: Transient::ConnectionLost, .. })) if is_left_over => {
                 TAKE_ANOTHER.to_owned()
             }
             Some(Err(error)) => {
@@ -138,7 +134,7 @@ async fn call(
     let answer = run::run(conn, known, operation).await?;
     let structure = match (operation, &answer) {
         (Operation::Activate(_), Answer::Experiment(active)) => {
-            Some((active.id, variants::list(conn, active.id).await?))
+            Some((active.id, experiments::list_variants(conn, active.id).await?))
         }
         _ => None,
     };

@@ -6,9 +6,8 @@ use crate::support::fixtures::{active, bill, counts, number, raw, request};
 use diesel::connection::InstrumentationEvent;
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use model_experiments::error::Constraint;
-use model_experiments::operations::record::{self, MAX_RECORDS, Outcome, Record};
-use model_experiments::tables::usages::{self, Usage};
-use model_experiments::tables::{requests, requests::NewRequest};
+use model_experiments::recording::record::{self, MAX_RECORDS};
+use model_experiments::recording::{self, NewRequest, Outcome, Record, Usage};
 use model_experiments::values::{
     AllocationSubject, RequestBodyRef, Sha256Digest, SystemPromptRef, UsageId, VersionId,
 };
@@ -47,10 +46,10 @@ async fn each_is_recorded_as_it_was_given() {
         Record::new(Usage::new("é, \"\\{NULL}"), request(active.control_version.id)),
         Record::new(full_usage(), request(active.control_version.id).client_request_id("")),
     ];
-    assert_eq!(record::record_many(conn, &given).await, Ok(vec![Ok(Outcome::Recorded); 3]));
+    assert_eq!(record::many(conn, &given).await, Ok(vec![Ok(Outcome::Recorded); 3]));
     for Record { usage, request } in &given {
-        assert_eq!(usages::find(conn, usage.id).await.unwrap().as_ref(), Some(usage));
-        let stored = requests::find(conn, usage.id).await.unwrap().unwrap();
+        assert_eq!(recording::find_usage(conn, usage.id).await.unwrap().as_ref(), Some(usage));
+        let stored = recording::find_request(conn, usage.id).await.unwrap().unwrap();
         assert_eq!(stored.created_at, *usage.created_at.as_datetime());
         // Repeated alone, it is the same to the last column.
         let again = record::usage_with_request(conn, usage, request).await;
@@ -67,14 +66,14 @@ async fn one_to_ten_thousand_take_one_statement() {
     let mut expected = 0;
     for (statements, many) in [0, 1, 2, 3_000, MAX_RECORDS].into_iter().enumerate() {
         let new = records(many, version);
-        let outcomes = record::record_many(conn, &new).await.unwrap();
+        let outcomes = record::many(conn, &new).await.unwrap();
         assert_eq!(outcomes, vec![Ok(Outcome::Recorded); many]);
         expected += many as i64;
         assert_eq!(queries.load(Ordering::Relaxed), statements, "{many}");
     }
     assert_eq!(counts(conn).await[3..], [expected, expected]);
 
-    let again = record::record_many(conn, &records(MAX_RECORDS + 1, version)).await;
+    let again = record::many(conn, &records(MAX_RECORDS + 1, version)).await;
     assert!(matches!(&again, Err(Error::Invalid(invalid)) if invalid.field() == "records"));
     assert_eq!(counts(conn).await[3..], [expected, expected]);
 }
@@ -110,7 +109,7 @@ async fn each_ends_by_itself_in_the_order_given() {
     let differently = |record: &Record, columns: &[&'static str]| {
         Err(Error::RecordedDifferently { usage: record.usage.id, columns: columns.to_vec() })
     };
-    let mut outcomes = record::record_many(conn, &given).await.unwrap();
+    let mut outcomes = record::many(conn, &given).await.unwrap();
     let invalid = outcomes.remove(1);
     assert!(
         matches!(&invalid, Err(Error::Invalid(invalid)) if invalid.field() == "client_request_id")
@@ -139,9 +138,9 @@ async fn none_is_recorded_when_one_can_not_be() {
     let mut given = records(3, version);
     given[1].request = request(unknown);
     let violated = Err(Error::Violated { constraint: Constraint::RequestVersion });
-    assert_eq!(record::record_many(conn, &given).await, violated);
+    assert_eq!(record::many(conn, &given).await, violated);
     assert_eq!(counts(conn).await[3..], [0, 0]);
-    assert_eq!(record::record_many(conn, &given[1..2]).await, Err(Error::VersionNotFound(unknown)));
+    assert_eq!(record::many(conn, &given[1..2]).await, Err(Error::VersionNotFound(unknown)));
     assert_eq!(counts(conn).await[3..], [0, 0]);
 }
 
@@ -153,11 +152,11 @@ async fn usages_are_billed_first_and_attributed_later() {
     let billed = [full_usage(), Usage::new("user-1")];
     let changed = Usage { cost: 0, ..billed[0].clone() };
     for expected in [Outcome::Recorded, Outcome::AlreadyRecorded] {
-        let outcomes = record::record_usages(conn, &billed).await;
+        let outcomes = record::usages(conn, &billed).await;
         assert_eq!(outcomes, Ok(vec![Ok(expected); 2]));
     }
     let conflict = Error::RecordedDifferently { usage: changed.id, columns: vec!["cost"] };
-    let outcomes = record::record_usages(conn, &[&changed, &billed[1]]).await;
+    let outcomes = record::usages(conn, &[&changed, &billed[1]]).await;
     assert_eq!(outcomes, Ok(vec![Err(conflict), Ok(Outcome::AlreadyRecorded)]));
     assert_eq!(counts(conn).await[3..], [2, 0]);
 
@@ -198,7 +197,7 @@ async fn usages_that_are_billed_while_they_are_looked_for_are_attributed() {
 
 #[tokio::main(flavor = "current_thread")]
 async fn bill_elsewhere(url: &str, usages: &[Usage]) {
-    let conn = &mut connection::connect(url).await.unwrap();
+    let conn = &mut connect(url).await.unwrap();
     for usage in usages {
         assert!(bill(conn, usage).await);
     }
@@ -216,7 +215,7 @@ async fn who_records_the_same_in_another_order_waits_for_nobody_in_a_circle() {
         .map(|writer| {
             let (url, rounds) = (db.url(), Arc::clone(&rounds));
             tokio::spawn(async move {
-                let conn = &mut connection::connect(&url).await.unwrap();
+                let conn = &mut connect(&url).await.unwrap();
                 let mut recorded = 0;
                 for records in rounds.iter() {
                     let mut records = records.clone();
@@ -224,7 +223,7 @@ async fn who_records_the_same_in_another_order_waits_for_nobody_in_a_circle() {
                     if writer == 0 {
                         records.reverse();
                     }
-                    let outcomes = record::record_many(conn, &records).await.unwrap();
+                    let outcomes = record::many(conn, &records).await.unwrap();
                     recorded += outcomes.iter().filter(|of| **of == Ok(Outcome::Recorded)).count();
                     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
                 }

@@ -4,9 +4,7 @@ use crate::model::runner;
 use crate::support::TestDatabase;
 use crate::support::fixtures::{active, counts, request, text};
 use diesel_async::AsyncPgConnection;
-use model_experiments::operations::record::{self, Outcome, Record};
-use model_experiments::tables::requests::NewRequest;
-use model_experiments::tables::usages::Usage;
+use model_experiments::recording::{NewRequest, Outcome, Record, Usage, record};
 use model_experiments::values::VersionId;
 use model_experiments::{Error, Result};
 use proptest::collection::vec;
@@ -123,11 +121,11 @@ impl Known {
         let outcomes = match batch {
             Batch::Records(items) => {
                 let record = |item: &Item| Record::new(self.usage(*item), self.request(*item));
-                record::record_many(conn, &items.iter().map(record).collect::<Vec<_>>()).await
+                record::many(conn, &items.iter().map(record).collect::<Vec<_>>()).await
             }
             Batch::Usages(items) => {
                 let usages: Vec<_> = items.iter().map(|item| self.usage(*item)).collect();
-                record::record_usages(conn, &usages).await
+                record::usages(conn, &usages).await
             }
             Batch::Requests(items) => {
                 let request = |item: &Item| (self.usage(*item).id, self.request(*item));

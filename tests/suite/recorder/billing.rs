@@ -9,12 +9,10 @@ use crate::support::fixtures::{active, eventually, number, raw, request};
 use chrono::TimeDelta;
 use diesel_async::AsyncPgConnection;
 use futures_util::FutureExt;
-use model_experiments::operations::loss_ledger;
-use model_experiments::operations::record::{self, Outcome, Record};
-use model_experiments::tables::Page;
-use model_experiments::tables::usages::Usage;
+use model_experiments::recording::{Outcome, Record, Usage, record};
+use model_experiments::reports::loss_ledger;
 use model_experiments::values::{ExperimentId, Timestamp, UsageId, VersionId};
-use model_experiments::{Error, RecorderOptions};
+use model_experiments::{Error, Page, RecorderOptions};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -65,7 +63,7 @@ async fn a_usage_is_billed_though_its_version_is_missing_and_attributed_later() 
     assert_eq!(outcome, Ok(Outcome::Recorded));
     assert_eq!(lost(&mut conn, experiment).await, []);
     // To give the recorder the whole record again does the same.
-    let receipt = recorder.record(Record::new(bad.usage, request(version))).await.unwrap();
+    let receipt = recorder.submit(Record::new(bad.usage, request(version))).await.unwrap();
     assert_eq!(said(receipt).await, Ok(Outcome::AlreadyRecorded));
 }
 

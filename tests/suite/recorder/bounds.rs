@@ -8,8 +8,7 @@ use crate::support::fixtures::until_blocked;
 use crate::support::log::Log;
 use futures_util::FutureExt;
 use model_experiments::Error;
-use model_experiments::operations::record::Record;
-use model_experiments::tables::usages::Usage;
+use model_experiments::recording::{Record, Usage};
 use model_experiments::values::VersionId;
 use tokio::time::timeout;
 
@@ -34,7 +33,7 @@ async fn a_full_recorder_says_so_until_there_is_room() {
             let receipts = burst(&recorder, (0..many).map(|_| make(version)));
             let another = make(version);
             let refuse = || {
-                let not = recorder.try_record(another.clone()).unwrap_err();
+                let not = recorder.try_submit(another.clone()).unwrap_err();
                 assert_eq!(not.error, Error::RecorderFull);
                 assert_eq!(*not.record, another);
                 assert_eq!(recorder.len(), many);
@@ -150,7 +149,7 @@ async fn a_text_with_more_capacity_than_there_is_room_is_taken() {
     let waiting = timeout(LONG / 10, recorder.record(roomy())).await;
     let mut receipts = vec![waiting.expect("there is room").unwrap()];
     until_empty(&recorder).await;
-    receipts.push(recorder.try_record(roomy()).unwrap());
+    receipts.push(recorder.try_submit(roomy()).unwrap());
     all_recorded(receipts).await;
     assert_eq!(recorded(&mut conn).await, [2, 2]);
 }

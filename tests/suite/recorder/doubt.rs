@@ -11,8 +11,7 @@ use metrics::{
     Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, SharedString, Unit,
 };
 use model_experiments::Error;
-use model_experiments::operations::record::Record;
-use model_experiments::tables::usages::Usage;
+use model_experiments::recording::{Record, Usage};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -11,7 +11,7 @@ use crate::support::log::Log;
 use crate::support::network::Network;
 use model_experiments::Error;
 use model_experiments::error::Transient;
-use model_experiments::operations::record::Outcome;
+use model_experiments::recording::Outcome;
 use std::time::Duration;
 
 /// So short that a test can wait for it.
@@ -217,7 +217,7 @@ async fn everything_comes_back_when_its_time_is_over() {
             assert_eq!(*not.record, record);
             assert!(not.error.is_retryable(), "{not}");
             assert!(
-                matches!(not.error, Error::Transient { cause: Transient::ConnectionLost, .. }),
+                matches!(not.error, Error::Transient { kind: Transient::ConnectionLost, .. }),
                 "{not}"
             );
         }

@@ -6,10 +6,9 @@ use super::{
 };
 use crate::support::fixtures::{active, number, raw, until_blocked};
 use diesel_async::AsyncPgConnection;
-use model_experiments::Error;
-use model_experiments::Recorder;
-use model_experiments::operations::record::Outcome;
+use model_experiments::recording::Outcome;
 use model_experiments::values::VersionId;
+use model_experiments::{Error, Recorder};
 use std::collections::BTreeSet;
 
 /// Gives `many` records at once, of which those `at` these positions name a version that isn't there; checks what

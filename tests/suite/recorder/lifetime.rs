@@ -20,7 +20,7 @@ async fn refusal(url: &str, options: RecorderOptions) -> Error {
 async fn starts_only_where_it_can_connect() {
     let nobody = format!("postgres://gateway:hunter2@127.0.0.1:{}/app", free_port());
     let error = refusal(&nobody, options()).await;
-    assert!(matches!(error, Error::Transient { cause: Transient::ConnectionLost, .. }), "{error}");
+    assert!(matches!(error, Error::Transient { kind: Transient::ConnectionLost, .. }), "{error}");
     assert!(!format!("{error} {error:?}").contains("hunter2"));
     let error = refusal("mysql://db.example", options()).await;
     assert!(matches!(error, Error::Configuration(_)), "{error}");

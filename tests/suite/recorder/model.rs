@@ -4,9 +4,7 @@ use super::{LONG, database, missing, options, said, start};
 use crate::model::runner;
 use crate::support::fixtures::{number, request};
 use diesel_async::AsyncPgConnection;
-use model_experiments::operations::record::{Outcome, Record};
-use model_experiments::tables::requests;
-use model_experiments::tables::usages::{self, Usage};
+use model_experiments::recording::{self, Outcome, Record, Usage};
 use model_experiments::values::VersionId;
 use model_experiments::{Error, Result};
 use proptest::collection::vec;
@@ -47,8 +45,8 @@ async fn check(
     is_billing_first: bool,
     said: &Said,
 ) -> BTreeSet<&'static str> {
-    let stored = usages::find(conn, usage.id).await.unwrap();
-    let request = requests::find(conn, usage.id).await.unwrap();
+    let stored = recording::find_usage(conn, usage.id).await.unwrap();
+    let request = recording::find_request(conn, usage.id).await.unwrap();
     assert!(request.is_none() || stored.is_some(), "{said:?}");
     assert!(is_billing_first || request.is_some() == stored.is_some(), "{said:?}");
     if let Some(request) = &request {

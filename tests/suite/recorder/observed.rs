@@ -10,8 +10,7 @@ use crate::support::network::Network;
 use metrics_util::CompositeKey;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use model_experiments::Error;
-use model_experiments::operations::record::{Outcome, Record};
-use model_experiments::tables::usages::Usage;
+use model_experiments::recording::{Outcome, Record, Usage};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::task::yield_now;
@@ -48,7 +47,7 @@ async fn counts_what_it_does() {
     let mut given = vec![known, other, record(missing())];
     given.extend((0..7).map(|_| record(version)));
     let receipts = burst(&recorder, given);
-    let not = recorder.try_record(record(version)).unwrap_err();
+    let not = recorder.try_submit(record(version)).unwrap_err();
     assert_eq!(not.error, Error::RecorderFull);
     until_blocked(&mut conn).await;
     let meanwhile = values(&snapshotter);

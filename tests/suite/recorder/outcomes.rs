@@ -7,9 +7,7 @@ use super::{
 use crate::support::fixtures::{raw, until_blocked, until_many_blocked};
 use futures_util::FutureExt;
 use model_experiments::Error;
-use model_experiments::operations::record::{Outcome, Record};
-use model_experiments::tables::requests;
-use model_experiments::tables::usages::{self, Usage};
+use model_experiments::recording::{self, Outcome, Record, Usage};
 
 #[tokio::test]
 async fn a_record_is_there_when_its_receipt_says_so() {
@@ -21,8 +19,8 @@ async fn a_record_is_there_when_its_receipt_says_so() {
             let receipt = recorder.record(record.clone()).await.unwrap();
             assert_eq!(said(receipt).await, Ok(Outcome::Recorded));
             let id = record.usage.id;
-            assert_eq!(usages::find(&mut conn, id).await, Ok(Some(record.usage)));
-            let request = requests::find(&mut conn, id).await.unwrap().unwrap();
+            assert_eq!(recording::find_usage(&mut conn, id).await, Ok(Some(record.usage)));
+            let request = recording::find_request(&mut conn, id).await.unwrap().unwrap();
             assert_eq!(request.variant_version_id, version);
         }
     }
@@ -68,7 +66,7 @@ async fn what_is_given_to_two_at_once_is_recorded_by_one() {
     let recorders = [start(&db.url(), options()).await, start(&db.url(), options()).await];
     let holder = lock(&db, "microdollar_usage").await;
     let record = record(version);
-    let receipts = recorders.each_ref().map(|it| it.try_record(record.clone()).unwrap());
+    let receipts = recorders.each_ref().map(|it| it.try_submit(record.clone()).unwrap());
     until_many_blocked(&mut conn, 2).await;
     unlock(holder).await;
     let mut outcomes = Vec::new();
@@ -120,7 +118,7 @@ async fn other_content_under_the_same_id_is_named_by_column() {
                 assert_eq!(not.error, reason);
             }
         }
-        assert_eq!(usages::find(&mut conn, id).await, Ok(Some(record.usage)));
+        assert_eq!(recording::find_usage(&mut conn, id).await, Ok(Some(record.usage)));
         assert_eq!(recorded(&mut conn).await, [1, 1]);
     }
 }
@@ -161,7 +159,7 @@ async fn bad_values_are_refused_at_once() {
             if is_billing_first && field == "client_request_id" {
                 continue;
             }
-            let refusals = [recorder.record(bad.clone()).await, recorder.try_record(bad.clone())];
+            let refusals = [recorder.record(bad.clone()).await, recorder.try_submit(bad.clone())];
             for refusal in refusals {
                 let not = refusal.unwrap_err();
                 assert_eq!(*not.record, bad);

@@ -7,8 +7,7 @@ use super::{
 use crate::support::fixtures::{active, raw, until_blocked, until_many_blocked};
 use crate::support::log::Log;
 use futures_util::FutureExt;
-use model_experiments::operations::record::{Outcome, Record};
-use model_experiments::tables::usages::Usage;
+use model_experiments::recording::{Outcome, Record, Usage};
 use model_experiments::{Error, Recorder};
 use std::time::Duration;
 use tokio::task::yield_now;
@@ -16,7 +15,7 @@ use tokio::time::timeout;
 
 fn refuses(recorder: &Recorder, record: Record) {
     for refusal in [
-        recorder.try_record(record.clone()),
+        recorder.try_submit(record.clone()),
         recorder.record(record.clone()).now_or_never().unwrap(),
     ] {
         let not = refusal.unwrap_err();

@@ -4,9 +4,8 @@ use super::{announced, cache, pick, user};
 use crate::support::TestDatabase;
 use crate::support::fixtures::{Ready, active, public_model_id, raw, ready, unguard};
 use diesel_async::AsyncPgConnection;
-use model_experiments::RoutingCache;
-use model_experiments::operations::lifecycle;
-use model_experiments::operations::routing::{self, Route, Unavailable};
+use model_experiments::routing::{self, Route, Unavailable};
+use model_experiments::{RoutingCache, experiments};
 use std::collections::HashSet;
 
 /// The public model ids of [`outcomes`], and one without an experiment.
@@ -27,9 +26,9 @@ async fn outcomes(conn: &mut AsyncPgConnection) {
     ready(conn, "partner/draft").await;
     active(conn, "partner/served").await;
     let paused = active(conn, "partner/paused").await.experiment.id;
-    lifecycle::pause(conn, paused).await.unwrap();
+    experiments::pause(conn, paused).await.unwrap();
     let completed = active(conn, "partner/completed").await.experiment.id;
-    lifecycle::complete(conn, completed).await.unwrap();
+    experiments::complete(conn, completed).await.unwrap();
 
     let broken = active(conn, "partner/broken").await;
     let not_yet = active(conn, "partner/not-yet").await;

@@ -10,9 +10,8 @@ use crate::support::network::Network;
 use crate::support::postgres::{Binaries, Server};
 use chrono::TimeDelta;
 use diesel_async::AsyncPgConnection;
-use model_experiments::operations::lifecycle;
-use model_experiments::operations::routing::{Route, Unavailable};
-use model_experiments::{RoutingCache, connection, migrations};
+use model_experiments::routing::{Route, Unavailable};
+use model_experiments::{RoutingCache, connection, experiments, migrations};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -84,7 +83,7 @@ async fn what_changed_during_an_outage_is_known_after_it() {
 
     network.cut();
     publish_now(conn, served.variant, "meanwhile").await;
-    lifecycle::complete(conn, gone.experiment.id).await.unwrap();
+    experiments::complete(conn, gone.experiment.id).await.unwrap();
     active(conn, "partner/new").await;
     // It goes on by what it has.
     assert!(matches!(pick(&cache, "partner/gone"), Route::Serve(_)));
@@ -161,20 +160,20 @@ async fn a_server_that_crashes_and_starts_again_is_followed_again() {
     let server = Server::start_with(&Binaries::find(|_| {}).unwrap(), None, settings).unwrap();
     let url = server.url("postgres");
     migrations::run(&url).await.unwrap();
-    let conn = &mut connection::connect(&url).await.unwrap();
+    let conn = &mut connect(&url).await.unwrap();
     active(conn, "partner/foo").await;
     let cache = RoutingCache::start(&url, announced()).await.unwrap();
     let served = served(&cache, "partner/foo");
 
     // The server starts all over when one of its processes is killed.
-    let witness = &mut connection::connect(&url).await.unwrap();
+    let witness = &mut connect(&url).await.unwrap();
     let victim = pid(conn).await.to_string();
     assert!(Command::new("kill").args(["-KILL", &victim]).status().unwrap().success());
     eventually("everybody's connection is lost", async || raw(witness, "SELECT 1").await.is_err())
         .await;
     eventually("the server is up again", async || {
         assert!(matches!(pick(&cache, "partner/foo"), Route::Serve(_)));
-        match connection::connect(&url).await {
+        match connect(&url).await {
             Ok(new) => {
                 *conn = new;
                 true
@@ -195,16 +194,16 @@ async fn a_server_that_is_killed_and_later_started_again_is_followed_again() {
     let mut server = Server::durable(&Binaries::find(|_| {}).unwrap(), &[]).unwrap();
     let url = server.url("postgres");
     migrations::run(&url).await.unwrap();
-    active(&mut connection::connect(&url).await.unwrap(), "partner/foo").await;
+    active(&mut connect(&url).await.unwrap(), "partner/foo").await;
     let cache = RoutingCache::start(&url, announced()).await.unwrap();
     let served = served(&cache, "partner/foo");
 
     server.kill().unwrap();
-    let error = connection::connect(&url).await.map(drop).unwrap_err();
+    let error = connect(&url).await.map(drop).unwrap_err();
     assert!(error.is_retryable(), "{error:?}");
     assert!(matches!(pick(&cache, "partner/foo"), Route::Serve(_)));
     server.restart().unwrap();
-    let conn = &mut connection::connect(&url).await.unwrap();
+    let conn = &mut connect(&url).await.unwrap();
     publish_now(conn, served.variant, "after the crash").await;
     until_served(&cache, "partner/foo", "after the crash").await;
 }

@@ -8,11 +8,8 @@ use crate::support::fixtures::{
 use chrono::{DateTime, Duration, Utc};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use futures_util::StreamExt;
-use model_experiments::operations::publish::{self, NewVersion};
-use model_experiments::operations::routing::Route;
-use model_experiments::operations::{lifecycle, structure};
-use model_experiments::tables::experiments::ExperimentChanges;
-use model_experiments::tables::versions;
+use model_experiments::experiments::{self, ExperimentChanges, NewVersion};
+use model_experiments::routing::Route;
 use model_experiments::values::{Timestamp, VariantId};
 use secrecy::ExposeSecret;
 use std::pin::pin;
@@ -44,7 +41,7 @@ async fn hears_of_every_operation_that_changes_routing() {
     let id = foo.experiment.id;
     assert_eq!(pick(&cache, "partner/foo"), Route::NotExperimented);
 
-    lifecycle::activate(conn, id).await.unwrap();
+    experiments::activate(conn, id).await.unwrap();
     until(&cache, "partner/foo", |route| matches!(route, Route::Serve(_))).await;
     let first = served(&cache, "partner/foo");
 
@@ -53,22 +50,22 @@ async fn hears_of_every_operation_that_changes_routing() {
     assert_eq!(until_served(&cache, "partner/foo", "rc2").await.version, swapped.id);
 
     let kept = upstream("rc3");
-    publish::now(conn, variant, NewVersion::keeping_key(&kept)).await.unwrap();
+    experiments::publish(conn, variant, NewVersion::keeping_key(&kept)).await.unwrap();
     until_served(&cache, "partner/foo", "rc3").await;
 
-    let rotated = publish::rotate_key(conn, variant, &key("sk-2"), None).await.unwrap();
+    let rotated = experiments::rotate_key(conn, variant, &key("sk-2")).await.unwrap();
     let is_rotated =
         |route: &Route| matches!(route, Route::Serve(served) if served.version == rotated.id);
     until(&cache, "partner/foo", is_rotated).await;
 
-    lifecycle::pause(conn, id).await.unwrap();
+    experiments::pause(conn, id).await.unwrap();
     until(&cache, "partner/foo", |route| *route == Route::Paused).await;
     // Of a paused one too: what it serves when it is resumed isn't what it served before.
     publish_now(conn, variant, "rc4").await;
-    lifecycle::activate(conn, id).await.unwrap();
+    experiments::activate(conn, id).await.unwrap();
     until_served(&cache, "partner/foo", "rc4").await;
 
-    lifecycle::complete(conn, id).await.unwrap();
+    experiments::complete(conn, id).await.unwrap();
     until(&cache, "partner/foo", |route| *route == Route::NotExperimented).await;
     assert!(cache.is_empty());
 
@@ -88,36 +85,36 @@ async fn what_is_announced_is_what_may_be_routed_otherwise_once_it_is_committed(
     // Nothing of a draft is.
     let foo = ready(conn, "partner/foo").await;
     let id = foo.experiment.id;
-    structure::set_weight(conn, foo.control.id, fixtures::weight(9)).await.unwrap();
+    experiments::set_weight(conn, foo.control.id, fixtures::weight(9)).await.unwrap();
     let renamed = ExperimentChanges::new().name("Bar");
-    structure::update(conn, id, &renamed).await.unwrap();
-    publish::rotate_key(conn, foo.control.id, &key("sk-2"), None).await.unwrap();
+    experiments::update(conn, id, &renamed).await.unwrap();
+    experiments::rotate_key(conn, foo.control.id, &key("sk-2")).await.unwrap();
     let doomed = draft(conn, "partner/doomed").await.id;
-    lifecycle::delete(conn, doomed).await.unwrap();
+    experiments::delete(conn, doomed).await.unwrap();
 
-    lifecycle::activate(conn, id).await.unwrap();
-    lifecycle::activate(conn, id).await.unwrap();
+    experiments::activate(conn, id).await.unwrap();
+    experiments::activate(conn, id).await.unwrap();
     let label = fixtures::label("other");
-    structure::rename_variant(conn, foo.control.id, &label).await.unwrap();
-    structure::update(conn, id, &renamed).await.unwrap();
+    experiments::set_label(conn, foo.control.id, &label).await.unwrap();
+    experiments::update(conn, id, &renamed).await.unwrap();
     announce(conn, "1").await;
 
     publish_now(conn, foo.control.id, "rc2").await;
     publish_in(conn, foo.control.id, "rc3", Duration::days(1)).await;
-    publish::rotate_key(conn, foo.control.id, &key("sk-3"), None).await.unwrap();
+    experiments::rotate_key(conn, foo.control.id, &key("sk-3")).await.unwrap();
     announce(conn, "2").await;
 
-    lifecycle::pause(conn, id).await.unwrap();
-    lifecycle::archive(conn, id).await.unwrap();
-    lifecycle::unarchive(conn, id).await.unwrap();
-    lifecycle::complete(conn, id).await.unwrap();
-    assert!(publish::rotate_key(conn, foo.control.id, &key("sk-4"), None).await.is_err());
+    experiments::pause(conn, id).await.unwrap();
+    experiments::archive(conn, id).await.unwrap();
+    experiments::unarchive(conn, id).await.unwrap();
+    experiments::complete(conn, id).await.unwrap();
+    assert!(experiments::rotate_key(conn, foo.control.id, &key("sk-4")).await.is_err());
     announce(conn, "3").await;
 
     let other = ready(conn, "partner/other").await.experiment.id;
     let undone: Result<(), model_experiments::Error> = conn
         .transaction(async |conn| {
-            lifecycle::activate(conn, other).await?;
+            experiments::activate(conn, other).await?;
             Err(model_experiments::Error::ExperimentNotFound(other))
         })
         .await;
@@ -144,7 +141,7 @@ async fn hears_of_all_that_one_transaction_changes() {
     let paused: Result<(), model_experiments::Error> = conn
         .transaction(async |conn| {
             for id in ids {
-                lifecycle::pause(conn, id).await?;
+                experiments::pause(conn, id).await?;
             }
             Ok(())
         })
@@ -294,10 +291,10 @@ async fn what_was_seen_stays_when_the_databases_clock_is_set_back() {
     let marker = active(conn, "partner/marker").await.experiment.id;
     until(&cache, "partner/marker", |route| matches!(route, Route::Serve(_))).await;
     announce(conn, "partner/foo").await;
-    lifecycle::complete(conn, marker).await.unwrap();
+    experiments::complete(conn, marker).await.unwrap();
     until(&cache, "partner/marker", |route| *route == Route::NotExperimented).await;
     let served = served(&cache, "partner/foo");
     assert_eq!(served.version, ahead.version);
     let now = database_time(conn).await;
-    assert_eq!(versions::find_current(conn, first.variant, now).await.unwrap(), None);
+    assert_eq!(experiments::find_current_version(conn, first.variant, now).await.unwrap(), None);
 }

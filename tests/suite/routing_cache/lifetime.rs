@@ -4,7 +4,7 @@ use super::{BACKENDS, announced, cache, pick, user};
 use crate::support::TestDatabase;
 use crate::support::fixtures::{active, eventually, free_port, number};
 use model_experiments::error::Transient;
-use model_experiments::operations::routing::Route;
+use model_experiments::routing::Route;
 use model_experiments::{Error, RoutingCache, RoutingOptions};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -24,7 +24,7 @@ async fn starts_only_with_everything_loaded() {
 
     let nobody = format!("postgres://gateway:hunter2@127.0.0.1:{}/app", free_port());
     let error = refusal(&nobody, RoutingOptions::default()).await;
-    assert!(matches!(error, Error::Transient { cause: Transient::ConnectionLost, .. }), "{error}");
+    assert!(matches!(error, Error::Transient { kind: Transient::ConnectionLost, .. }), "{error}");
     assert!(!format!("{error} {error:?}").contains("hunter2"));
 
     let error = refusal("mysql://db.example", RoutingOptions::default()).await;

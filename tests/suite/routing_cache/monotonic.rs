@@ -4,7 +4,7 @@ use super::{announced, cache, internal_id_of, polled, user};
 use crate::support::TestDatabase;
 use crate::support::fixtures::{active, eventually, publish_now};
 use model_experiments::RoutingCache;
-use model_experiments::operations::routing::Route;
+use model_experiments::routing::Route;
 use model_experiments::values::VariantId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

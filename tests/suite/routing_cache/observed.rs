@@ -7,10 +7,9 @@ use crate::support::log::Log;
 use crate::support::network::Network;
 use metrics_util::CompositeKey;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use model_experiments::RoutingCache;
-use model_experiments::operations::lifecycle;
-use model_experiments::operations::routing::{Route, Unavailable};
+use model_experiments::routing::{Route, Unavailable};
 use model_experiments::values::Timestamp;
+use model_experiments::{RoutingCache, experiments};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::task::yield_now;
@@ -43,7 +42,7 @@ async fn an_experiment_that_can_not_be_served_is_reported_once() {
         publish_now(conn, foo.candidate.id, "rc2").await;
         let marker = active(conn, "partner/marker").await.experiment.id;
         until(&cache, "partner/marker", |route| matches!(route, Route::Serve(_))).await;
-        lifecycle::complete(conn, marker).await.unwrap();
+        experiments::complete(conn, marker).await.unwrap();
         until(&cache, "partner/marker", |route| *route == Route::NotExperimented).await;
     }
     assert_eq!(errors(), 1);
@@ -74,7 +73,7 @@ async fn counts_what_it_does() {
     let conn = &mut db.connect().await;
     active(conn, "partner/foo").await;
     let paused = active(conn, "partner/paused").await.experiment.id;
-    lifecycle::pause(conn, paused).await.unwrap();
+    experiments::pause(conn, paused).await.unwrap();
     let cache = cache(&db, announced()).await;
     for (model, times) in [("partner/foo", 3), ("partner/paused", 2), ("partner/none", 1)] {
         for _ in 0..times {
@@ -86,7 +85,7 @@ async fn counts_what_it_does() {
     }
     let third = active(conn, "partner/third").await.experiment.id;
     until_len(&cache, 3).await;
-    lifecycle::complete(conn, third).await.unwrap();
+    experiments::complete(conn, third).await.unwrap();
     until_len(&cache, 2).await;
     cache.shutdown().await;
 

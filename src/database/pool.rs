@@ -1,0 +1,168 @@
+//! A pool of connections.
+
+use deadpool::Runtime;
+use diesel_async::AsyncPgConnection;
+use diesel_async::pooled_connection::deadpool::Pool as Deadpool;
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+};
+use futures_util::FutureExt;
+use std::fmt;
+use std::time::Duration;
+
+use crate::database::connect::ConnectOptions;
+use crate::database::pooled_connection::PooledConnection;
+use crate::error::{Cause, Error, Result};
+use crate::sql::clock::clock;
+
+/// A pool of connections. Clones share it.
+///
+/// Checking a connection out costs no round trip. A connection that was closed, or that a cancelled future left inside a
+/// transaction, is never handed out again.
+///
+/// ```no_run
+/// use model_experiments::{ConnectOptions, Pool, PoolOptions, experiments, values::ExperimentId};
+///
+/// # async fn example(id: ExperimentId) -> model_experiments::Result<()> {
+/// let connect = ConnectOptions::parse("postgres://gateway@db.example/app?sslmode=verify-full")?;
+/// let pool = Pool::new(connect, PoolOptions::default().max_size(8))?;
+/// let conn = &mut pool.get().await?;
+/// let experiment = experiments::find(conn, id).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Pool(Deadpool<AsyncPgConnection>);
+
+/// The size and the timeouts of a [`Pool`].
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct PoolOptions {
+    max_size: usize,
+    wait_timeout: Duration,
+    create_timeout: Duration,
+    recycle_timeout: Duration,
+}
+
+/// The connections of a [`Pool`] at an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolStatus {
+    /// The most connections.
+    pub max_size: usize,
+    /// The connections, in use or free.
+    pub size: usize,
+    /// The free connections.
+    pub available: usize,
+    /// The callers that wait for a connection.
+    pub waiting: usize,
+}
+
+impl Default for PoolOptions {
+    fn default() -> Self {
+        Self {
+            max_size: 10,
+            wait_timeout: Duration::from_secs(5),
+            create_timeout: Duration::from_secs(5),
+            recycle_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl PoolOptions {
+    /// The most connections. The default is 10.
+    pub fn max_size(mut self, connections: usize) -> Self {
+        self.max_size = connections;
+        self
+    }
+
+    /// The longest wait for a free connection. The default is 5 seconds.
+    pub fn wait_timeout(mut self, timeout: Duration) -> Self {
+        self.wait_timeout = timeout;
+        self
+    }
+
+    /// The longest time for making a connection. The default is 5 seconds.
+    pub fn create_timeout(mut self, timeout: Duration) -> Self {
+        self.create_timeout = timeout;
+        self
+    }
+
+    /// The longest time for preparing a connection for its next use. The default is 5 seconds.
+    pub fn recycle_timeout(mut self, timeout: Duration) -> Self {
+        self.recycle_timeout = timeout;
+        self
+    }
+}
+
+impl Pool {
+    /// Makes a pool. It connects when a connection is asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Configuration`] when the application name or the size can't be used.
+    pub fn new(connect: ConnectOptions, options: PoolOptions) -> Result<Self> {
+        connect.check()?;
+        if options.max_size == 0 {
+            return Err(Error::configuration("max_size must be at least 1"));
+        }
+        let mut config = ManagerConfig::default();
+        // Diesel's transaction manager and the closed socket say without a round trip whether a
+        // connection can be used again.
+        config.recycling_method = RecyclingMethod::Fast;
+        config.custom_setup = Box::new(move |_| {
+            let connect = connect.clone();
+            async move { connect.connect().await.map_err(Error::into_connection_error) }.boxed()
+        });
+        // The manager keeps the URL only to hand it to the setup, which has its own.
+        let manager = AsyncDieselConnectionManager::new_with_config(String::new(), config);
+        Deadpool::builder(manager)
+            .max_size(options.max_size)
+            .wait_timeout(Some(options.wait_timeout))
+            .create_timeout(Some(options.create_timeout))
+            .recycle_timeout(Some(options.recycle_timeout))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map(Pool)
+            .map_err(|error| Error::configuration(Cause::of(error)))
+    }
+
+    /// A connection, when one is free.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Transient`] when none comes free in time or the server can't be reached,
+    /// [`Error::Configuration`] when the server refuses the connection, [`Error::PoolClosed`].
+    pub async fn get(&self) -> Result<PooledConnection> {
+        let object = self.0.get().await.map_err(Error::from_pool)?;
+        Ok(PooledConnection::new(object))
+    }
+
+    /// Checks that a connection can be had and that the server answers on it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`get`](Self::get), and [`Error::Transient`] when the connection turns out to be lost.
+    pub async fn health(&self) -> Result<()> {
+        let conn = &mut self.get().await?;
+        clock(conn).await?;
+        Ok(())
+    }
+
+    /// How many connections there are, and how many callers wait for one.
+    pub fn status(&self) -> PoolStatus {
+        let deadpool::Status { max_size, size, available, waiting, .. } = self.0.status();
+        PoolStatus { max_size, size, available, waiting }
+    }
+
+    /// Closes the pool. No connection is handed out any more, and those in use are closed when they come back.
+    pub fn close(&self) {
+        self.0.close();
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pool").field(&self.status()).finish()
+    }
+}

@@ -1,0 +1,52 @@
+//! Transactions that a cancelled future can't leave open unnoticed.
+
+use diesel::result::Error as DieselError;
+use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
+
+use crate::error::Result;
+
+/// A connection inside a transaction, or a savepoint of one.
+struct Open<'c> {
+    conn: &'c mut AsyncPgConnection,
+    has_ended: bool,
+}
+
+/// Cancelled before its end: the transaction is still open on the server, and what the connection did from
+/// now on would be rolled back with it. It refuses everything instead.
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            AnsiTransactionManager::transaction_manager_status_mut(self.conn).set_in_error();
+        }
+    }
+}
+
+/// Runs `work` inside a transaction, or inside a savepoint of the caller's.
+pub(crate) async fn transaction<R>(
+    conn: &mut AsyncPgConnection,
+    work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<R>,
+) -> Result<R> {
+    let mut open = Open { conn, has_ended: false };
+    let done = run(open.conn, work).await;
+    open.has_ended = true;
+    done
+}
+
+/// What diesel-async's own `transaction` does, whose closure is bound by a trait that can't be named here.
+async fn run<R>(
+    conn: &mut AsyncPgConnection,
+    work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<R>,
+) -> Result<R> {
+    AnsiTransactionManager::begin_transaction(conn).await?;
+    match work(conn).await {
+        Ok(done) => {
+            AnsiTransactionManager::commit_transaction(conn).await?;
+            Ok(done)
+        }
+        Err(error) => match AnsiTransactionManager::rollback_transaction(conn).await {
+            // What broke the transaction says more than that it is broken.
+            Ok(()) | Err(DieselError::BrokenTransactionManager) => Err(error),
+            Err(rollback) => Err(rollback.into()),
+        },
+    }
+}

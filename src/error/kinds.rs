@@ -1,0 +1,300 @@
+//! Errors by what went wrong.
+
+use std::fmt;
+use uuid::Uuid;
+
+use crate::error::cause::Cause;
+use crate::error::constraint::Constraint;
+use crate::values::{
+    CipherError, ExperimentId, InvalidValue, Label, PublicModelId, Status, Timestamp, UsageId,
+    VariantId, VersionId,
+};
+
+/// The result of everything here that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, by cause. No error contains a key or a prompt.
+///
+/// An operation that fails has written nothing, unless it says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no such experiment.
+    #[error("there is no experiment {0}")]
+    ExperimentNotFound(ExperimentId),
+    /// There is no such variant.
+    #[error("there is no variant {0}")]
+    VariantNotFound(VariantId),
+    /// There is no such version.
+    #[error("there is no variant version {0}")]
+    VersionNotFound(VersionId),
+    /// There is no such usage row.
+    #[error("there is no usage {0}")]
+    UsageNotFound(UsageId),
+
+    /// The experiment's life has no such step.
+    #[error("experiment {experiment} is {from} and can't become {to}")]
+    InvalidTransition {
+        /// The experiment.
+        experiment: ExperimentId,
+        /// Its status.
+        from: Status,
+        /// The status that was asked for.
+        to: Status,
+    },
+    /// Only a draft may be deleted, and only a draft's variants, weights and public model id may change.
+    #[error("experiment {experiment} is {status}, and this may change only while it is a draft")]
+    NotDraft {
+        /// The experiment.
+        experiment: ExperimentId,
+        /// Its status.
+        status: Status,
+    },
+    /// The draft's versions have served requests, which are kept.
+    #[error("versions of experiment {0} have served requests, so it can't be deleted")]
+    HasRequests(ExperimentId),
+    /// Nothing of a completed experiment changes any more but its name, description and archiving.
+    #[error("experiment {0} is completed and takes no more versions or labels")]
+    Completed(ExperimentId),
+    /// An active experiment can't be archived.
+    #[error("experiment {0} is active; pause or complete it before archiving it")]
+    ActiveNotArchivable(ExperimentId),
+    /// The experiment lacks something that an active one has.
+    #[error("experiment {experiment} can't be activated: {reason}")]
+    NotReady {
+        /// The experiment.
+        experiment: ExperimentId,
+        /// What it lacks.
+        reason: NotReady,
+    },
+    /// Another experiment is active or paused on the same public model id.
+    #[error("experiment {routed_by} already serves {public_model_id}; complete it first")]
+    PublicModelIdTaken {
+        /// The public model id.
+        public_model_id: PublicModelId,
+        /// The experiment that has it.
+        routed_by: ExperimentId,
+    },
+    /// Another variant of the experiment has the label.
+    #[error("experiment {experiment} already has a variant {label}")]
+    LabelTaken {
+        /// The experiment.
+        experiment: ExperimentId,
+        /// The label.
+        label: Label,
+    },
+
+    /// A variant's first version must bring a key.
+    #[error("variant {0} has no earlier version whose key could be kept; publish with a key")]
+    KeyMissing(VariantId),
+    /// A key can be rotated only where a version is to be copied.
+    #[error("variant {0} has no version yet whose key could be rotated; publish one")]
+    NothingToRotate(VariantId),
+    /// Another version of the variant becomes effective at the very instant.
+    #[error(
+        "variant {variant} has a version that is effective at {effective_at} already; choose another instant"
+    )]
+    InstantTaken {
+        /// The variant.
+        variant: VariantId,
+        /// The instant.
+        effective_at: Timestamp,
+    },
+    /// A version may not become effective in the past.
+    #[error(
+        "a version of variant {variant} can't be effective at {effective_at}: it is {now} already"
+    )]
+    Backdated {
+        /// The variant.
+        variant: VariantId,
+        /// When the version should have become effective.
+        effective_at: Timestamp,
+        /// What time it is by the database's clock.
+        now: Timestamp,
+    },
+
+    /// The usage id was recorded before with other content.
+    #[error("usage {usage} is recorded already with a different {}", columns.join(", "))]
+    RecordedDifferently {
+        /// The usage id.
+        usage: UsageId,
+        /// The columns whose content differs.
+        columns: Vec<&'static str>,
+    },
+
+    /// The usage is recorded, and its request isn't, where billing comes first. The request can be attributed later.
+    #[error("usage {usage} is recorded, but not its request: {reason}")]
+    NotAttributed {
+        /// The usage id.
+        usage: UsageId,
+        /// Why the request isn't recorded.
+        #[source]
+        reason: Box<Error>,
+    },
+
+    /// A value that was passed in breaks a rule.
+    #[error(transparent)]
+    Invalid(#[from] InvalidValue),
+    /// A value that the database returned breaks a rule of its type.
+    #[error(transparent)]
+    Unreadable(#[from] UnreadableValue),
+    /// An API key couldn't be encrypted or decrypted.
+    #[error(transparent)]
+    Cipher(#[from] CipherError),
+
+    /// A constraint of the schema was violated, and no error above says it better.
+    #[error("the row violates {}", constraint.name())]
+    Violated {
+        /// The constraint.
+        constraint: Constraint,
+    },
+    /// A constraint was violated that isn't this schema's: one that the host added.
+    #[error("the row violates {name}, a constraint that this crate doesn't know")]
+    UnknownConstraint {
+        /// The constraint's name.
+        name: String,
+    },
+
+    /// The connection URL or an option can't be used as it is.
+    #[error("the database can't be reached as configured: {0}")]
+    Configuration(#[source] Cause),
+    /// The pool was closed.
+    #[error("the pool is closed")]
+    PoolClosed,
+    /// The recorder has no room for another record; within [`NotAttributed`](Self::NotAttributed), the request made room.
+    #[error("the recorder is full")]
+    RecorderFull,
+    /// The recorder was shut down, its runtime has ended, or a panic of the host's own code came between.
+    #[error("the recorder is closed")]
+    RecorderClosed,
+    /// The database couldn't serve the statement now; the same call may succeed later.
+    #[error("{kind}: {cause}")]
+    Transient {
+        /// The kind of trouble.
+        kind: Transient,
+        /// What the server or the driver said.
+        #[source]
+        cause: Cause,
+    },
+    /// The migrations couldn't be applied.
+    #[error("migrating the schema failed: {0}")]
+    Migration(#[source] Cause),
+    /// Anything else that the database refused, or that couldn't be read of what it returned.
+    #[error("the statement failed: {0}")]
+    Database(#[source] Cause),
+}
+
+/// What an experiment lacks that an active one has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotReady {
+    /// It has no variant.
+    #[error("it has no variant")]
+    NoVariant,
+    /// A variant has no version that is effective yet.
+    #[error("its variant {label} ({variant}) has no version that is effective yet")]
+    NoCurrentVersion {
+        /// The variant.
+        variant: VariantId,
+        /// What operators call it.
+        label: Label,
+    },
+    /// It is archived.
+    #[error("it is archived")]
+    Archived,
+}
+
+/// Trouble of the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Transient {
+    /// The server couldn't be reached, or the connection was lost. A statement that was under way may
+    /// have been committed.
+    ConnectionLost,
+    /// The server is starting up or shutting down, or ended the connection.
+    ServerUnavailable,
+    /// The server takes no writes, as a standby does until it is promoted.
+    ReadOnly,
+    /// The server has no room for another connection.
+    TooManyConnections,
+    /// No pooled connection came free in time.
+    PoolTimeout,
+    /// A statement or lock took longer than allowed.
+    StatementTimeout,
+    /// Two transactions waited for each other, and this one gave way.
+    Deadlock,
+    /// Concurrent changes didn't let the transaction appear as the only one.
+    SerializationFailure,
+    /// The server has no disk space, memory or locks to spare.
+    OutOfResources,
+    /// Somebody cancelled the statement.
+    Cancelled,
+}
+
+/// A value in the database that can't be read as what its column holds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{table}.{column} of the row {row} can't be read: {reason}")]
+pub struct UnreadableValue {
+    /// The table.
+    pub table: &'static str,
+    /// The column.
+    pub column: String,
+    /// The row's id.
+    pub row: Uuid,
+    /// The rule that the value breaks.
+    pub reason: String,
+}
+
+impl Error {
+    pub(crate) fn transient(kind: Transient, cause: impl Into<Cause>) -> Self {
+        Self::Transient { kind, cause: cause.into() }
+    }
+
+    pub(crate) fn configuration(cause: impl Into<Cause>) -> Self {
+        Self::Configuration(cause.into())
+    }
+
+    pub(crate) fn database(cause: impl Into<Cause>) -> Self {
+        Self::Database(cause.into())
+    }
+
+    /// Whether the same call may succeed when it is made again.
+    ///
+    /// All operations of this crate may be repeated after such an error. A connection that was lost
+    /// while a change was under way may have committed it: repeating a recorded usage or a lifecycle
+    /// transition is harmless; of an insertion or a publication look first whether it is there.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Transient { .. } | Self::RecorderFull => true,
+            Self::NotAttributed { reason, .. } => reason.is_retryable(),
+            _ => false,
+        }
+    }
+}
+
+impl Transient {
+    /// Whether it ended a statement alone, and others on the same connection may get through.
+    pub(crate) fn is_of_statement(self) -> bool {
+        matches!(
+            self,
+            Self::Cancelled | Self::Deadlock | Self::SerializationFailure | Self::StatementTimeout
+        )
+    }
+}
+
+impl fmt::Display for Transient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ConnectionLost => "the connection to the database failed",
+            Self::ServerUnavailable => "the database is not available",
+            Self::ReadOnly => "the database takes no writes",
+            Self::TooManyConnections => "the database has no connection to spare",
+            Self::PoolTimeout => "no pooled connection came free in time",
+            Self::StatementTimeout => "the statement or a lock that it waited for took too long",
+            Self::Deadlock => "the transaction gave way in a deadlock",
+            Self::SerializationFailure => "concurrent changes got in the way",
+            Self::OutOfResources => "the database has run out of a resource",
+            Self::Cancelled => "the statement was cancelled",
+        })
+    }
+}

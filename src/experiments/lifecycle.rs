@@ -1,0 +1,154 @@
+//! An experiment's life: draft, active, paused, completed; and, beside it, archived or not.
+//!
+//! A transition that already holds is a no-op that returns the experiment. Each locks the
+//! experiment first, so that callers who race see each other's outcome.
+
+use diesel_async::AsyncPgConnection;
+
+use crate::database::transaction::transaction;
+use crate::error::{Constraint, Error, Result};
+use crate::experiments::notify::routing_changed;
+use crate::experiments::rules::{
+    refuse_deletion, require_draft, require_public_model_id_free, require_ready,
+};
+use crate::tables::experiments::{self, Experiment};
+use crate::values::{ExperimentId, Status};
+
+/// How often an activation that lost a race is tried again, each time against another winner.
+const MAX_LOST_RACES: u32 = 5;
+
+/// Makes a draft or paused experiment active: from now on its variants serve the public model id.
+///
+/// # Errors
+///
+/// - [`Error::NotReady`] when it is archived, has no variant, or a variant has no version that is effective;
+/// - [`Error::PublicModelIdTaken`] when another experiment is active or paused on its public model id;
+/// - [`Error::InvalidTransition`] when it is completed;
+/// - [`Error::ExperimentNotFound`].
+pub async fn activate(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
+    let mut lost_races = 0;
+    loop {
+        match try_activate(conn, id).await {
+            // Another experiment was activated after the check. Now the check sees it, or it is over again.
+            Err(Error::Violated { constraint: Constraint::ExperimentRouting })
+                if lost_races < MAX_LOST_RACES =>
+            {
+                lost_races += 1;
+            }
+            activated => return activated,
+        }
+    }
+}
+
+async fn try_activate(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
+    transaction(conn, async |conn| {
+        let experiment = experiments::lock(conn, id).await?;
+        match experiment.status {
+            Status::Active => return Ok(experiment),
+            Status::Draft | Status::Paused => {}
+            from @ Status::Completed => return Err(invalid(id, from, Status::Active)),
+        }
+        require_ready(conn, &experiment).await?;
+        require_public_model_id_free(conn, &experiment).await?;
+        let activated = match experiment.status {
+            Status::Draft => experiments::mark_started(conn, id).await?,
+            _ => experiments::set_status(conn, id, Status::Active).await?,
+        };
+        routing_changed(conn, activated).await
+    })
+    .await
+}
+
+/// Makes an active experiment paused: its public model id answers "not found" until it is active again.
+///
+/// # Errors
+///
+/// [`Error::InvalidTransition`] when it is a draft or completed; [`Error::ExperimentNotFound`].
+pub async fn pause(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
+    transaction(conn, async |conn| {
+        let experiment = experiments::lock(conn, id).await?;
+        match experiment.status {
+            Status::Paused => Ok(experiment),
+            Status::Active => {
+                let paused = experiments::set_status(conn, id, Status::Paused).await?;
+                routing_changed(conn, paused).await
+            }
+            from => Err(invalid(id, from, Status::Paused)),
+        }
+    })
+    .await
+}
+
+/// Ends an active or paused experiment: its public model id is free for another.
+///
+/// # Errors
+///
+/// [`Error::InvalidTransition`] when it is a draft; [`Error::ExperimentNotFound`].
+pub async fn complete(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
+    transaction(conn, async |conn| {
+        let experiment = experiments::lock(conn, id).await?;
+        match experiment.status {
+            Status::Completed => Ok(experiment),
+            Status::Active | Status::Paused => {
+                let completed = experiments::mark_ended(conn, id).await?;
+                routing_changed(conn, completed).await
+            }
+            from @ Status::Draft => Err(invalid(id, from, Status::Completed)),
+        }
+    })
+    .await
+}
+
+/// Deletes a draft with its variants and their versions.
+///
+/// # Errors
+///
+/// [`Error::NotDraft`] when it is more than a draft; [`Error::HasRequests`] when requests were recorded of
+/// it all the same; [`Error::ExperimentNotFound`].
+pub async fn delete(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<()> {
+    transaction(conn, async |conn| {
+        let experiment = experiments::lock(conn, id).await?;
+        require_draft(&experiment)?;
+        experiments::delete(conn, id).await.map_err(|error| refuse_deletion(error, id))?;
+        Ok(())
+    })
+    .await
+}
+
+/// Hides an experiment from lists. Routing stays as it is: a paused one stays paused.
+///
+/// # Errors
+///
+/// [`Error::ActiveNotArchivable`] when it is active; [`Error::ExperimentNotFound`].
+pub async fn archive(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
+    transaction(conn, async |conn| {
+        let experiment = experiments::lock(conn, id).await?;
+        match (experiment.is_archived, experiment.status) {
+            (true, _) => Ok(experiment),
+            (false, Status::Active) => Err(Error::ActiveNotArchivable(id)),
+            (false, _) => experiments::set_archived(conn, id, true).await,
+        }
+    })
+    .await
+}
+
+/// Shows an archived experiment in lists again.
+///
+/// # Errors
+///
+/// [`Error::ExperimentNotFound`].
+pub async fn unarchive(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
+    transaction(conn, async |conn| {
+        let experiment = experiments::lock(conn, id).await?;
+        if experiment.is_archived {
+            experiments::set_archived(conn, id, false).await
+        } else {
+            Ok(experiment)
+        }
+    })
+    .await
+}
+
+fn invalid(experiment: ExperimentId, from: Status, to: Status) -> Error {
+    Error::InvalidTransition { experiment, from, to }
+}

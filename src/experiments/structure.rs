@@ -1,0 +1,124 @@
+//! What an experiment is made of: its details, its variants, their weights and labels.
+//!
+//! Each change locks the experiment first. Variants, weights and the public model id change only while
+//! it is a draft, so that no user's bucket ever moves.
+
+use diesel_async::AsyncPgConnection;
+
+use crate::database::transaction::transaction;
+use crate::error::{Error, Result};
+use crate::experiments::rules::{
+    refuse_deletion, refuse_label, require_draft, require_not_completed,
+};
+use crate::tables::experiments::{self, Experiment, ExperimentChanges, NewExperiment};
+use crate::tables::variants::{self, Variant};
+use crate::values::{ExperimentId, Label, VariantId, Weight};
+
+/// Creates an experiment, which begins as a draft.
+///
+/// # Errors
+///
+/// [`Error::Invalid`] when the name is empty, or a text contains a NUL character or exceeds 65,536 bytes.
+pub async fn create(conn: &mut AsyncPgConnection, new: &NewExperiment) -> Result<Experiment> {
+    new.check()?;
+    experiments::insert(conn, new).await
+}
+
+/// Changes an experiment's name or description at any time, its public model id while it is a draft.
+///
+/// # Errors
+///
+/// - [`Error::NotDraft`] when the public model id of more than a draft is to change;
+/// - [`Error::Invalid`] when the name is empty, or a text contains a NUL character or exceeds 65,536 bytes;
+/// - [`Error::ExperimentNotFound`].
+pub async fn update(
+    conn: &mut AsyncPgConnection,
+    id: ExperimentId,
+    changes: &ExperimentChanges,
+) -> Result<Experiment> {
+    changes.check()?;
+    transaction(conn, async |conn| {
+        let experiment = experiments::lock(conn, id).await?;
+        if changes.moves(&experiment) {
+            require_draft(&experiment)?;
+        }
+        experiments::update(conn, id, changes).await
+    })
+    .await
+}
+
+/// Adds a variant to a draft.
+///
+/// # Errors
+///
+/// [`Error::LabelTaken`], [`Error::NotDraft`], [`Error::ExperimentNotFound`].
+pub async fn add_variant(
+    conn: &mut AsyncPgConnection,
+    experiment: ExperimentId,
+    label: &Label,
+    weight: Weight,
+) -> Result<Variant> {
+    transaction(conn, async |conn| {
+        require_draft(&experiments::lock(conn, experiment).await?)?;
+        variants::insert(conn, experiment, label, weight)
+            .await
+            .map_err(|error| refuse_label(error, experiment, label))
+    })
+    .await
+}
+
+/// Removes a variant of a draft, with its versions.
+///
+/// # Errors
+///
+/// [`Error::NotDraft`], [`Error::HasRequests`], [`Error::VariantNotFound`].
+pub async fn remove_variant(conn: &mut AsyncPgConnection, variant: VariantId) -> Result<()> {
+    transaction(conn, async |conn| {
+        let experiment = experiments::lock_of_variant(conn, variant).await?;
+        require_draft(&experiment)?;
+        variants::delete(conn, variant)
+            .await
+            .map_err(|error| refuse_deletion(error, experiment.id))?
+            .ok_or(Error::VariantNotFound(variant))?;
+        Ok(())
+    })
+    .await
+}
+
+/// Changes the weight of a draft's variant.
+///
+/// # Errors
+///
+/// [`Error::NotDraft`], [`Error::VariantNotFound`].
+pub async fn set_weight(
+    conn: &mut AsyncPgConnection,
+    variant: VariantId,
+    weight: Weight,
+) -> Result<Variant> {
+    transaction(conn, async |conn| {
+        require_draft(&experiments::lock_of_variant(conn, variant).await?)?;
+        variants::set_weight(conn, variant, weight).await?.ok_or(Error::VariantNotFound(variant))
+    })
+    .await
+}
+
+/// Changes the label of a variant, until its experiment is completed. No bucket moves.
+///
+/// # Errors
+///
+/// [`Error::LabelTaken`], [`Error::Completed`], [`Error::VariantNotFound`].
+pub async fn set_label(
+    conn: &mut AsyncPgConnection,
+    variant: VariantId,
+    label: &Label,
+) -> Result<Variant> {
+    transaction(conn, async |conn| {
+        let experiment = experiments::lock_of_variant(conn, variant).await?;
+        require_not_completed(&experiment)?;
+        variants::set_label(conn, variant, label)
+            .await
+            .map_err(|error| refuse_label(error, experiment.id, label))?
+            .ok_or(Error::VariantNotFound(variant))
+    })
+    .await
+}

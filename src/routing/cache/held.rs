@@ -1,0 +1,53 @@
+//! What a routing cache holds, how old it is, and what is counted of it.
+
+use coarsetime::Instant;
+
+use crate::routing::cache::freshness::Freshness;
+use crate::routing::cache::metrics::Metrics;
+use crate::routing::cache::snapshot::Snapshot;
+use crate::routing::experiment::RoutedExperiment;
+use crate::values::Timestamp;
+
+/// What picks read and the follower writes.
+pub(super) struct Held {
+    pub(super) snapshot: Snapshot,
+    pub(super) freshness: Freshness,
+    pub(super) metrics: Metrics,
+}
+
+impl Held {
+    pub(super) fn new(experiments: Vec<(String, RoutedExperiment)>, asked: Instant) -> Self {
+        let held = Self {
+            snapshot: Snapshot::new(experiments),
+            freshness: Freshness::new(asked),
+            metrics: Metrics::new(),
+        };
+        held.metrics.experiments.set(held.snapshot.len() as f64);
+        held.tell_confirmed();
+        held
+    }
+
+    /// All that is held is what the database had at `asked` or later.
+    pub(super) fn confirm(&self, asked: Instant) {
+        self.freshness.confirm(asked);
+        self.metrics.polls.increment(1);
+        self.tell_confirmed();
+    }
+
+    /// What was routed on some public model ids was replaced.
+    pub(super) fn reloaded(&self, public_model_ids: usize) {
+        self.metrics.reloads.increment(public_model_ids as u64);
+        self.metrics.experiments.set(self.snapshot.len() as f64);
+    }
+
+    pub(super) fn observe(&self) {
+        self.metrics.age.set(self.freshness.age());
+    }
+
+    fn tell_confirmed(&self) {
+        let age = self.freshness.age().as_secs_f64();
+        let now = Timestamp::now().as_datetime().timestamp_micros() as f64 / 1e6;
+        self.metrics.confirmed.set(now - age);
+        self.metrics.age.set(age);
+    }
+}

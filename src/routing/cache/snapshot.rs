@@ -1,0 +1,96 @@
+//! What a routing cache holds.
+
+use arc_swap::ArcSwap;
+use foldhash::fast::RandomState;
+use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use crate::routing::bucketing::Subject;
+use crate::routing::decision::Route;
+use crate::routing::experiment::RoutedExperiment;
+use crate::routing::fingerprint::Fingerprint;
+
+/// How many maps the experiments are spread over: a change copies one of them. Of ten thousand experiments it has
+/// forty, which takes a hundredth of what loading the change takes.
+const SHARDS: usize = 256;
+
+type Shard = HashMap<Arc<str>, RoutedExperiment, RandomState>;
+
+/// Every routed experiment under its public model id. One task changes it, any number read it without waiting.
+pub(super) struct Snapshot {
+    shards: Box<[ArcSwap<Shard>]>,
+    hasher: RandomState,
+}
+
+impl Snapshot {
+    pub(super) fn new(experiments: impl IntoIterator<Item = (String, RoutedExperiment)>) -> Self {
+        let hasher = RandomState::default();
+        let mut shards = vec![Shard::default(); SHARDS];
+        for (id, experiment) in experiments {
+            let at = shard(&hasher, &id);
+            shards[at].insert(id.into(), experiment);
+        }
+        Self { shards: shards.into_iter().map(ArcSwap::from_pointee).collect(), hasher }
+    }
+
+    /// What to do with a request of `subject` for `public_model_id`.
+    pub(super) fn route(&self, public_model_id: &str, subject: Subject<'_>) -> Route {
+        match self.shard(public_model_id).load().get(public_model_id) {
+            Some(experiment) => experiment.route(subject),
+            None => Route::NotExperimented,
+        }
+    }
+
+    pub(super) fn find(&self, public_model_id: &str) -> Option<RoutedExperiment> {
+        self.shard(public_model_id).load().get(public_model_id).cloned()
+    }
+
+    /// Replaces what is routed on each of the public model ids; nothing is, where there is no experiment.
+    pub(super) fn replace<'i>(
+        &self,
+        changes: impl IntoIterator<Item = (&'i str, Option<RoutedExperiment>)>,
+    ) {
+        let mut changed: HashMap<usize, Shard> = HashMap::new();
+        for (id, experiment) in changes {
+            let at = shard(&self.hasher, id);
+            let shard = changed.entry(at).or_insert_with(|| Shard::clone(&self.shards[at].load()));
+            match experiment {
+                Some(experiment) => shard.insert(id.into(), experiment),
+                None => shard.remove(id),
+            };
+        }
+        for (at, shard) in changed {
+            self.shards[at].store(Arc::new(shard));
+        }
+    }
+
+    /// Ids whose cached entry differs from `fingerprints`, the complete current list.
+    pub(super) fn changed(&self, fingerprints: &[(String, Fingerprint)]) -> Vec<String> {
+        let routed: HashSet<&str> = fingerprints.iter().map(|(id, _)| id.as_str()).collect();
+        let differs = |(id, fingerprint): &&(String, Fingerprint)| {
+            self.find(id).is_none_or(|held| held.fingerprint() != fingerprint)
+        };
+        let mut changed: Vec<_> =
+            fingerprints.iter().filter(differs).map(|(id, _)| id.clone()).collect();
+        for shard in &self.shards {
+            let shard = shard.load();
+            let gone = shard.keys().filter(|id| !routed.contains(&***id));
+            changed.extend(gone.map(|id| String::from(&**id)));
+        }
+        changed
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.load().len()).sum()
+    }
+
+    fn shard(&self, public_model_id: &str) -> &ArcSwap<Shard> {
+        &self.shards[shard(&self.hasher, public_model_id)]
+    }
+}
+
+fn shard(hasher: &RandomState, public_model_id: &str) -> usize {
+    // The maps look at other bits of their own hashes, which are seeded otherwise.
+    (hasher.hash_one(public_model_id) % SHARDS as u64) as usize
+}

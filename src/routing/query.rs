@@ -1,0 +1,240 @@
+//! The queries of routing: what is routed, and what it serves now by the database's clock.
+//!
+//! The only place that loads an encrypted key. The cost of each query does not grow with the number of old versions.
+
+use diesel::dsl::{AsExprOf, auto_type};
+use diesel::prelude::*;
+use diesel::query_source::AliasedField;
+use diesel_async::AsyncPgConnection;
+use std::collections::HashMap;
+
+use crate::error::Result;
+use crate::routing::experiment::RoutedExperiment;
+use crate::routing::fingerprint::Fingerprint;
+use crate::routing::rows::{
+    Experiment, ExperimentRow, PolledRow, Row, SqlIdentity, SqlVersion, VariantRow,
+    VersionIdentity, VersionRow, grouped,
+};
+use crate::schema::{
+    model_experiment as experiment, model_experiment_variant as variant,
+    model_experiment_variant_version as version,
+};
+use crate::sql::functions::{greatest, jsonb_hash, statement_timestamp};
+use crate::sql::limit_one::limit_one;
+use crate::sql::run::Returns;
+use crate::tables::experiments::is_routed;
+use crate::tables::versions::current::{NEWEST, Newest, next_of_each, of_each_now};
+use crate::values::{PublicModelId, Timestamp};
+
+/// What was loaded, by public model id.
+pub(crate) struct Loaded<T> {
+    pub(crate) experiments: Vec<(String, T)>,
+    /// The instant by the database's clock; `None` when nothing is routed.
+    pub(crate) now: Option<Timestamp>,
+}
+
+type Key = AliasedField<Newest, version::encrypted_api_key>;
+
+type Identity = AsExprOf<(AliasedField<Newest, version::id>, jsonb_hash<Key>), SqlIdentity>;
+
+type Version = AsExprOf<(Identity, AliasedField<Newest, version::upstream>, Key), SqlVersion>;
+
+fn identity() -> Identity {
+    let key = NEWEST.field(version::encrypted_api_key);
+    (NEWEST.field(version::id), jsonb_hash(key)).into_sql::<SqlIdentity>()
+}
+
+/// The current version as one value. Joined, it would be looked up a second time, by its id.
+#[auto_type]
+fn current(seen: Option<Timestamp>) -> _ {
+    let upstream = NEWEST.field(version::upstream);
+    let key = NEWEST.field(version::encrypted_api_key);
+    let version: Version = (identity(), upstream, key).into_sql::<SqlVersion>();
+    let versions: of_each_now = of_each_now(seen);
+    limit_one(versions.select(version))
+}
+
+/// Which version is current.
+#[auto_type]
+fn current_identity(seen: Option<Timestamp>) -> _ {
+    let identity: Identity = identity();
+    let versions: of_each_now = of_each_now(seen);
+    limit_one(versions.select(identity))
+}
+
+fn find_query(public_model_id: &PublicModelId) -> impl Returns<Row<VersionRow>> {
+    experiment::table
+        .left_join(variant::table)
+        .filter(is_routed())
+        .filter(experiment::public_model_id.eq(public_model_id))
+        .select((ExperimentRow::as_select(), Option::<VariantRow>::as_select(), current(None)))
+}
+
+fn list_query(seen: Option<Timestamp>) -> impl Returns<PolledRow<VersionRow>> {
+    experiment::table.left_join(variant::table).filter(is_routed()).select((
+        ExperimentRow::as_select(),
+        Option::<VariantRow>::as_select(),
+        current(seen),
+        next_of_each(seen),
+        greatest(statement_timestamp(), seen),
+    ))
+}
+
+fn list_some_query(
+    public_model_ids: &[String],
+    seen: Option<Timestamp>,
+) -> impl Returns<PolledRow<VersionRow>> {
+    experiment::table
+        .left_join(variant::table)
+        .filter(is_routed())
+        .filter(experiment::public_model_id.eq_any(public_model_ids))
+        .select((
+            ExperimentRow::as_select(),
+            Option::<VariantRow>::as_select(),
+            current(seen),
+            next_of_each(seen),
+            greatest(statement_timestamp(), seen),
+        ))
+}
+
+fn list_fingerprints_query(seen: Option<Timestamp>) -> impl Returns<PolledRow<VersionIdentity>> {
+    experiment::table.left_join(variant::table).filter(is_routed()).select((
+        ExperimentRow::as_select(),
+        Option::<VariantRow>::as_select(),
+        current_identity(seen),
+        next_of_each(seen),
+        greatest(statement_timestamp(), seen),
+    ))
+}
+
+/// The experiment that is active or paused on `public_model_id`, with what its variants serve now by the database's
+/// clock.
+///
+/// A service that routes every request asks a [`RoutingCache`](crate::RoutingCache) instead.
+///
+/// ```no_run
+/// # use model_experiments::{AsyncPgConnection, values::PublicModelId};
+/// use model_experiments::routing::{self, Route, Subject};
+///
+/// # async fn serve(conn: &mut AsyncPgConnection, model: PublicModelId, user_id: &str)
+/// # -> model_experiments::Result<()> {
+/// let routed = routing::load(conn, &model).await?;
+/// let subject = Subject::user(user_id);
+/// match routed.as_ref().map_or(Route::NotExperimented, |routed| routed.route(subject)) {
+///     Route::Serve(served) => println!("serve by {}", served.upstream().internal_id()),
+///     Route::NotExperimented => println!("serve as always"),
+///     Route::Paused => println!("404"),
+///     Route::Unavailable(reason) => println!("503: {reason}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`Error::Transient`](crate::Error::Transient) or [`Error::Database`](crate::Error::Database).
+pub async fn load(
+    conn: &mut AsyncPgConnection,
+    public_model_id: &PublicModelId,
+) -> Result<Option<RoutedExperiment>> {
+    let rows = find_query(public_model_id).load(conn).await?;
+    let mut experiments = grouped(rows.into_iter().map(|row| (row, None)));
+    Ok(experiments.next().map(RoutedExperiment::new))
+}
+
+/// Every experiment that is active or paused, by public model id, with what its variants serve now by the database's
+/// clock.
+///
+/// An experiment that can't be served is among them, and its [`route`](RoutedExperiment::route) says why.
+///
+/// # Errors
+///
+/// [`Error::Transient`](crate::Error::Transient) or [`Error::Database`](crate::Error::Database).
+pub async fn load_all(conn: &mut AsyncPgConnection) -> Result<HashMap<String, RoutedExperiment>> {
+    Ok(load_all_since(conn, None).await?.experiments.into_iter().collect())
+}
+
+/// Every routed experiment, by a clock that was `seen` to say an instant.
+pub(crate) async fn load_all_since(
+    conn: &mut AsyncPgConnection,
+    seen: Option<Timestamp>,
+) -> Result<Loaded<RoutedExperiment>> {
+    Ok(Loaded::new(list_query(seen).load(conn).await?, RoutedExperiment::new))
+}
+
+/// The experiments that are routed on `public_model_ids`, by a clock that was `seen` to say an instant.
+pub(crate) async fn load_some(
+    conn: &mut AsyncPgConnection,
+    public_model_ids: &[String],
+    seen: Option<Timestamp>,
+) -> Result<Loaded<RoutedExperiment>> {
+    let rows = list_some_query(public_model_ids, seen).load(conn).await?;
+    Ok(Loaded::new(rows, RoutedExperiment::new))
+}
+
+/// The fingerprints of every routed experiment, by a clock that was `seen` to say an instant.
+pub(crate) async fn load_fingerprints(
+    conn: &mut AsyncPgConnection,
+    seen: Option<Timestamp>,
+) -> Result<Loaded<Fingerprint>> {
+    let rows = list_fingerprints_query(seen).load(conn).await?;
+    Ok(Loaded::new(rows, |experiment| Fingerprint::new(&experiment, |identity| *identity)))
+}
+
+impl<T> Loaded<T> {
+    fn new<V>(rows: Vec<PolledRow<V>>, make: impl Fn(Experiment<V>) -> T) -> Self {
+        let now = rows.first().map(|polled| polled.now);
+        let experiments = grouped(rows.into_iter().map(PolledRow::split)).map(|experiment| {
+            let public_model_id = experiment.row.public_model_id.clone();
+            (public_model_id, make(experiment))
+        });
+        Self { experiments: experiments.collect(), now }
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn queries() -> Vec<crate::registry::Query> {
+    use crate::registry::{query, seed};
+
+    const BY_INSTANT: &str = "IDX_model_experiment_variant_version_variant_effective";
+    const CURRENT: &str = "(variant_id = model_experiment_variant.id) \
+        AND (effective_at <= GREATEST(statement_timestamp(), ?))";
+    const SAME: &str = "(variant_id = model_experiment_variant.id) AND (effective_at = ?)";
+    const NEXT: &str = "(variant_id = model_experiment_variant.id) \
+        AND (effective_at > GREATEST(statement_timestamp(), ?))";
+
+    vec![
+        query!(list_query(None))
+            .by("IDX_model_experiment_status", "status = ?")
+            .scanning("model_experiment_variant")
+            .by(BY_INSTANT, CURRENT)
+            .by(BY_INSTANT, SAME)
+            .by(BY_INSTANT, NEXT)
+            .rows(502, 4010),
+        query!(list_fingerprints_query(None))
+            .by("IDX_model_experiment_status", "status = ?")
+            .scanning("model_experiment_variant")
+            .by(BY_INSTANT, CURRENT)
+            .by(BY_INSTANT, SAME)
+            .by(BY_INSTANT, NEXT)
+            .rows(502, 4010),
+        query!(find_query(&seed::model(4)))
+            .by("UQ_model_experiment_public_model_id_routing", "public_model_id = ?")
+            .by("IDX_model_experiment_variant_experiment_id", "experiment_id = model_experiment.id")
+            .by(BY_INSTANT, CURRENT)
+            .by(BY_INSTANT, SAME)
+            .rows(2, 10),
+        query!(find_query(&seed::model(1001)), "with a long history"),
+        query!(list_some_query(&[seed::model(4).as_str().to_owned()], None))
+            .by("UQ_model_experiment_public_model_id_routing", "public_model_id = ANY (?)")
+            .by("IDX_model_experiment_variant_experiment_id", "experiment_id = model_experiment.id")
+            .by(BY_INSTANT, CURRENT)
+            .by(BY_INSTANT, SAME)
+            .by(BY_INSTANT, NEXT)
+            .rows(2, 10),
+        query!(
+            list_some_query(&[seed::model(1001).as_str().to_owned()], None),
+            "with a long history"
+        ),
+    ]
+}

@@ -1,0 +1,161 @@
+//! What routing reads.
+
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::pg::{Pg, PgValue};
+use diesel::prelude::*;
+use diesel::sql_types::{Integer, Jsonb, Record, Timestamptz, Uuid as SqlUuid};
+use serde_json::Value;
+use std::collections::HashMap;
+
+use crate::schema::{model_experiment as experiment, model_experiment_variant as variant};
+use crate::values::{
+    EncryptedApiKey, ExperimentId, InvalidValue, Status, Timestamp, Upstream, VariantId, VersionId,
+    Weight,
+};
+
+/// An experiment. Its public model id is plain text, so that one that breaks the rule of its type keeps no other
+/// experiment from being loaded.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = experiment, check_for_backend(Pg))]
+pub(crate) struct ExperimentRow {
+    pub(super) id: ExperimentId,
+    pub(super) public_model_id: String,
+    pub(super) status: Status,
+}
+
+/// A variant.
+#[derive(Debug, Queryable, Selectable)]
+#[diesel(table_name = variant, check_for_backend(Pg))]
+pub(crate) struct VariantRow {
+    id: VariantId,
+    weight: Readable<Weight>,
+}
+
+/// Which version is current, read as one value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromSqlRow)]
+pub(crate) struct VersionIdentity {
+    pub(super) id: VersionId,
+    /// A version never changes, but its key may be encrypted anew.
+    key_hash: i32,
+}
+
+/// The SQL type of a [`VersionIdentity`].
+pub(super) type SqlIdentity = Record<(SqlUuid, Integer)>;
+
+impl FromSql<SqlIdentity, Pg> for VersionIdentity {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        let (id, key_hash) = FromSql::<SqlIdentity, Pg>::from_sql(value)?;
+        Ok(Self { id, key_hash })
+    }
+}
+
+/// A version, read as one value.
+#[derive(Debug, FromSqlRow)]
+pub(crate) struct VersionRow {
+    pub(super) identity: VersionIdentity,
+    pub(super) upstream: Readable<Upstream>,
+    pub(super) encrypted_api_key: Readable<EncryptedApiKey>,
+}
+
+/// The SQL type of a [`VersionRow`].
+pub(super) type SqlVersion = Record<(SqlIdentity, Jsonb, Jsonb)>;
+
+impl FromSql<SqlVersion, Pg> for VersionRow {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        let (identity, upstream, encrypted_api_key) = FromSql::<SqlVersion, Pg>::from_sql(value)?;
+        Ok(Self { identity, upstream, encrypted_api_key })
+    }
+}
+
+/// A value that may break a rule of its type. An unreadable one keeps no other experiment from being served.
+#[derive(Debug, FromSqlRow)]
+pub(crate) struct Readable<T>(pub(super) Result<T, InvalidValue>);
+
+impl<T: TryFrom<Value, Error = InvalidValue>> FromSql<Jsonb, Pg> for Readable<T> {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        // `jsonb` holds more than serde_json reads: numbers of any size, any depth.
+        let json = <Value as FromSql<Jsonb, Pg>>::from_sql(value)
+            .map_err(|_| InvalidValue::new("the JSON", "is too deep, or has a number too large"));
+        Ok(Self(json.and_then(TryInto::try_into)))
+    }
+}
+
+impl FromSql<Integer, Pg> for Readable<Weight> {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self(Weight::new(FromSql::<Integer, Pg>::from_sql(value)?)))
+    }
+}
+
+impl FromSql<Timestamptz, Pg> for Readable<Timestamp> {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        let instant = <Timestamp as FromSql<Timestamptz, Pg>>::from_sql(value);
+        Ok(Self(instant.map_err(|_| InvalidValue::new("the instant", "is beyond any calendar"))))
+    }
+}
+
+/// An experiment with one of its variants, if it has any, and what is current of that.
+#[derive(Debug, Queryable)]
+#[diesel(check_for_backend(Pg))]
+pub(crate) struct Row<V> {
+    experiment: ExperimentRow,
+    variant: Option<VariantRow>,
+    current: Option<V>,
+}
+
+/// What a cache asks beside: when the variant's next version becomes effective, and what time it is.
+#[derive(Debug, Queryable)]
+#[diesel(check_for_backend(Pg))]
+pub(crate) struct PolledRow<V> {
+    experiment: ExperimentRow,
+    variant: Option<VariantRow>,
+    current: Option<V>,
+    next_effective_at: Option<Readable<Timestamp>>,
+    /// By the database's clock.
+    pub(super) now: Timestamp,
+}
+
+impl<V> PolledRow<V> {
+    /// The row, and the instant at which the variant's next version becomes effective. One that can't be read is beyond
+    /// any calendar, and never comes.
+    pub(super) fn split(self) -> (Row<V>, Option<Timestamp>) {
+        let Self { experiment, variant, current, next_effective_at, now: _ } = self;
+        let next_effective_at = next_effective_at.and_then(|Readable(instant)| instant.ok());
+        (Row { experiment, variant, current }, next_effective_at)
+    }
+}
+
+/// A variant as it was read.
+#[derive(Debug)]
+pub(super) struct Variant<V> {
+    pub(super) id: VariantId,
+    pub(super) weight: Result<Weight, InvalidValue>,
+    /// The current version, or which it is.
+    pub(super) current: Option<V>,
+    pub(super) next_effective_at: Option<Timestamp>,
+}
+
+/// An experiment with its variants, in ascending order of their ids.
+#[derive(Debug)]
+pub(super) struct Experiment<V> {
+    pub(super) row: ExperimentRow,
+    pub(super) variants: Vec<Variant<V>>,
+}
+
+/// Groups rows, each with the instant at which its variant's next version becomes effective, by experiment. The
+/// database isn't asked to sort what may be a hundred megabytes.
+pub(super) fn grouped<V>(
+    rows: impl IntoIterator<Item = (Row<V>, Option<Timestamp>)>,
+) -> impl Iterator<Item = Experiment<V>> {
+    let mut experiments: HashMap<ExperimentId, Experiment<V>> = HashMap::new();
+    for (Row { experiment: row, variant, current }, next_effective_at) in rows {
+        let experiment =
+            experiments.entry(row.id).or_insert_with(|| Experiment { row, variants: Vec::new() });
+        experiment.variants.extend(variant.map(|VariantRow { id, weight: Readable(weight) }| {
+            Variant { id, weight, current, next_effective_at }
+        }));
+    }
+    experiments.into_values().map(|mut experiment| {
+        experiment.variants.sort_unstable_by_key(|variant| variant.id);
+        experiment
+    })
+}

@@ -1,0 +1,43 @@
+//! PostgreSQL's functions that queries call and Diesel doesn't declare.
+
+use diesel::sql_types::{
+    Array, BigInt, Bool, Jsonb, Nullable, Numeric, SingleValue, Text, Timestamptz,
+};
+
+#[diesel::declare_sql_function]
+extern "SQL" {
+    /// The instant at which the statement began.
+    ///
+    /// After a wait for a lock it is later than anything that the lock's earlier holders wrote. `now()`, the
+    /// instant at which the transaction began, may not be.
+    fn statement_timestamp() -> Timestamptz;
+
+    /// The later of two instants. A null is ignored.
+    fn greatest(instant: Timestamptz, other: Nullable<Timestamptz>) -> Timestamptz;
+
+    /// A row for each element. Several calls in one `SELECT` advance together.
+    fn unnest<T: SingleValue>(elements: Array<T>) -> T;
+
+    /// A hash of a JSON value.
+    fn jsonb_hash(value: Jsonb) -> Integer;
+
+    /// The sum of a `bigint` column. Diesel's own function has no type that a row's selection can name.
+    #[aggregate]
+    #[sql_name = "sum"]
+    fn sum_of_bigint(column: BigInt) -> Nullable<Numeric>;
+
+    /// A `numeric` as a `bigint`. The server refuses one that exceeds 64 bits.
+    fn int8(value: Nullable<Numeric>) -> Nullable<BigInt>;
+
+    /// Sends `payload` to the listeners of `channel` when the transaction commits.
+    fn pg_notify(channel: Text, payload: Text);
+
+    /// Changes a setting of the session, or of the transaction where `is_local`.
+    fn set_config(name: Text, value: Text, is_local: Bool) -> Text;
+
+    /// Waits for the session's advisory lock `key`.
+    fn pg_advisory_lock(key: BigInt);
+
+    /// The table with a name, if there is one.
+    fn to_regclass(name: Text) -> Nullable<Oid>;
+}

@@ -1,0 +1,30 @@
+//! Updates whose prepared statement a connection keeps.
+
+use diesel::pg::Pg;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::result::QueryResult;
+
+/// A statement that a connection prepares once and keeps under its text.
+///
+/// Diesel prepares each update anew, since a changeset may leave columns out. The updates here have a handful of
+/// texts.
+pub(crate) struct Kept<S>(pub(crate) S);
+
+impl<S: QueryFragment<Pg>> QueryFragment<Pg> for Kept<S> {
+    fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        self.0.walk_ast(out)
+    }
+
+    fn is_safe_to_cache_prepared(&self, _: &Pg) -> QueryResult<bool> {
+        Ok(true)
+    }
+}
+
+impl<S> QueryId for Kept<S> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl<S: Query> Query for Kept<S> {
+    type SqlType = S::SqlType;
+}

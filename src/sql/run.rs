@@ -1,0 +1,135 @@
+//! Running a query: the rows it returns, and which value of which row can't be read.
+
+use diesel::deserialize::{FromSql, FromSqlRow};
+use diesel::expression::QueryMetadata;
+use diesel::pg::Pg;
+use diesel::query_builder::{Query, QueryFragment, QueryId};
+use diesel::query_dsl::CompatibleType;
+use diesel::result::Error as DieselError;
+use diesel::row::{Field, Row};
+use diesel_async::{
+    AnsiTransactionManager, AsyncConnectionCore, AsyncPgConnection, TransactionManager,
+};
+use futures_util::TryStreamExt;
+use uuid::Uuid;
+
+use crate::error::{Result, UnreadableValue, unreadable_column};
+
+/// Columns whose SQL type admits values that our types reject, each with its table and the table's id column.
+///
+/// `created_at` and `updated_at` are left out: several tables have them, so that their name doesn't tell the table.
+const CHECKED: [(&str, &str, &str); 11] = [
+    ("public_model_id", "model_experiment", "id"),
+    ("status", "model_experiment", "id"),
+    ("started_at", "model_experiment", "id"),
+    ("ended_at", "model_experiment", "id"),
+    ("label", "model_experiment_variant", "id"),
+    ("weight", "model_experiment_variant", "id"),
+    ("upstream", "model_experiment_variant_version", "id"),
+    ("effective_at", "model_experiment_variant_version", "id"),
+    ("allocation_subject", "model_experiment_request", "usage_id"),
+    ("system_prompt_sha256", "model_experiment_request", "usage_id"),
+    ("request_body_sha256", "model_experiment_request", "usage_id"),
+];
+
+#[cfg(test)]
+use crate::registry::Described;
+
+/// Tests ask a query for the types of its columns.
+#[cfg(not(test))]
+pub(crate) trait Described {}
+#[cfg(not(test))]
+impl<Q> Described for Q {}
+
+/// A query whose rows are `R`s.
+///
+/// In place of `diesel_async::RunQueryDsl`, whose error for an unreadable value names neither its table nor its
+/// row. Select a row's id before its checked columns.
+pub(crate) trait Returns<R>: QueryFragment<Pg> + QueryId + Described + Send + Sized {
+    /// All rows.
+    fn load(self, conn: &mut AsyncPgConnection) -> impl Future<Output = Result<Vec<R>>> + Send;
+
+    /// The first row, if there is one.
+    fn first(self, conn: &mut AsyncPgConnection) -> impl Future<Output = Result<Option<R>>> + Send;
+
+    /// The row of an insertion, or of an update of a locked row.
+    fn one(self, conn: &mut AsyncPgConnection) -> impl Future<Output = Result<R>> + Send;
+}
+
+/// A statement that returns nothing, as a call of a function without a result.
+pub(crate) trait Executes: QueryFragment<Pg> + QueryId + Send + Sized {
+    /// Runs it.
+    fn execute(self, conn: &mut AsyncPgConnection) -> impl Future<Output = Result<()>> + Send;
+}
+
+impl<Q: QueryFragment<Pg> + QueryId + Send> Executes for Q {
+    #[expect(clippy::disallowed_methods, reason = "this is where statements are run")]
+    async fn execute(self, conn: &mut AsyncPgConnection) -> Result<()> {
+        refuse_in_error(conn)?;
+        AsyncConnectionCore::execute_returning_count(conn, self).await?;
+        Ok(())
+    }
+}
+
+/// Refuses a connection whose transaction a cancelled operation may have left open on the server.
+fn refuse_in_error(conn: &mut AsyncPgConnection) -> Result<()> {
+    AnsiTransactionManager::transaction_manager_status_mut(conn).transaction_state()?;
+    Ok(())
+}
+
+impl<Q, R, ST> Returns<R> for Q
+where
+    Q: Query + QueryFragment<Pg> + QueryId + Described + Send,
+    Q::SqlType: CompatibleType<R, Pg, SqlType = ST>,
+    Pg: QueryMetadata<Q::SqlType>,
+    R: FromSqlRow<ST, Pg> + Send,
+{
+    #[expect(clippy::disallowed_methods, reason = "this is where queries are run")]
+    async fn load(self, conn: &mut AsyncPgConnection) -> Result<Vec<R>> {
+        refuse_in_error(conn)?;
+        let rows = AsyncConnectionCore::load(conn, self).await?;
+        let rows =
+            rows.and_then(async |row| R::build_from_row(&row).map_err(|error| locate(&row, error)));
+        Ok(rows.try_collect().await?)
+    }
+
+    async fn first(self, conn: &mut AsyncPgConnection) -> Result<Option<R>> {
+        Ok(self.load(conn).await?.into_iter().next())
+    }
+
+    async fn one(self, conn: &mut AsyncPgConnection) -> Result<R> {
+        Ok(self.first(conn).await?.ok_or(DieselError::NotFound)?)
+    }
+}
+
+fn locate<'a>(
+    row: &impl Row<'a, Pg>,
+    error: Box<dyn std::error::Error + Send + Sync>,
+) -> DieselError {
+    let located = unreadable_column(&*error).and_then(|(column, reason)| {
+        let (_, table, id) = CHECKED.into_iter().find(|(checked, ..)| *checked == column)?;
+        let row = id_before(row, column, id)?;
+        Some(UnreadableValue { table, column: column.to_owned(), row, reason })
+    });
+    DieselError::DeserializationError(match located {
+        Some(unreadable) => Box::new(unreadable),
+        None => error,
+    })
+}
+
+/// The id that stands nearest before `column`, since a row may be joined of several tables' columns.
+fn id_before<'a>(row: &impl Row<'a, Pg>, column: &str, id: &str) -> Option<Uuid> {
+    let mut found = None;
+    for index in 0..row.field_count() {
+        let field = row.get(index)?;
+        if field.field_name() == Some(column) {
+            break;
+        }
+        if field.field_name() == Some(id) {
+            found =
+                <Uuid as FromSql<diesel::sql_types::Uuid, Pg>>::from_nullable_sql(field.value())
+                    .ok();
+        }
+    }
+    found
+}

@@ -1,0 +1,181 @@
+//! An upstream's API key as it is stored: encrypted.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use diesel::expression::AsExpression;
+use diesel::pg::Pg;
+use diesel::serialize::{self, Output, ToSql};
+use diesel::sql_types::Jsonb;
+use serde_json::{Value, json};
+use std::fmt;
+
+use crate::values::invalid::InvalidValue;
+use crate::values::nesting::dismantle;
+use crate::values::text::storable;
+
+/// An upstream's API key under AES-256-GCM.
+///
+/// Made by [`ApiKeyCipher::encrypt`](super::ApiKeyCipher::encrypt), or read from the JSON that it is
+/// stored as: exactly `{"iv", "data", "authTag"}`, the standard, padded base64 of a 12-byte nonce, the
+/// ciphertext and the 16-byte tag, each text at most 65,536 bytes long. Node's `crypto` reads and writes the
+/// same.
+///
+/// It is neither shown by `Debug` nor serialisable by serde, and Diesel loads it into no row: routing alone
+/// reads its column.
+#[derive(Clone, PartialEq, Eq, AsExpression)]
+#[diesel(sql_type = Jsonb)]
+pub struct EncryptedApiKey {
+    pub(super) nonce: [u8; 12],
+    pub(super) ciphertext: Vec<u8>,
+    pub(super) tag: [u8; 16],
+}
+
+impl EncryptedApiKey {
+    /// Reads the stored JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidValue`] when it isn't exactly the three fields, or one isn't base64 of the right length.
+    pub fn from_json(json: Value) -> Result<Self, InvalidValue> {
+        let read = Self::read(&json);
+        // What stands there in place of a key may be nested to any depth.
+        dismantle(json);
+        read
+    }
+
+    fn read(json: &Value) -> Result<Self, InvalidValue> {
+        let fields = json.as_object().filter(|fields| fields.len() == 3).ok_or_else(|| {
+            InvalidValue::new(
+                "encrypted API key",
+                "must be an object of exactly iv, data and authTag",
+            )
+        })?;
+        let bytes = |name: &'static str| {
+            let not_base64 = || InvalidValue::new(name, "must be standard, padded base64");
+            let text = fields.get(name).and_then(Value::as_str).ok_or_else(not_base64)?;
+            storable(name, text)?;
+            STANDARD.decode(text).map_err(|_| not_base64())
+        };
+        let ciphertext = bytes("data")?;
+        if ciphertext.is_empty() {
+            return Err(InvalidValue::new("data", "must not be empty"));
+        }
+        Ok(Self {
+            nonce: bytes("iv")?
+                .try_into()
+                .map_err(|_| InvalidValue::new("iv", "must be 12 bytes long"))?,
+            ciphertext,
+            tag: bytes("authTag")?
+                .try_into()
+                .map_err(|_| InvalidValue::new("authTag", "must be 16 bytes long"))?,
+        })
+    }
+
+    /// The JSON to store, or to hand to another implementation.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "iv": STANDARD.encode(self.nonce),
+            "data": STANDARD.encode(&self.ciphertext),
+            "authTag": STANDARD.encode(self.tag),
+        })
+    }
+}
+
+impl TryFrom<Value> for EncryptedApiKey {
+    type Error = InvalidValue;
+
+    fn try_from(json: Value) -> Result<Self, InvalidValue> {
+        Self::from_json(json)
+    }
+}
+
+impl fmt::Debug for EncryptedApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EncryptedApiKey([redacted])")
+    }
+}
+
+impl ToSql<Jsonb, Pg> for EncryptedApiKey {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        ToSql::<Jsonb, Pg>::to_sql(&self.to_json(), &mut out.reborrow())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::values::nesting::tests::deep;
+
+    fn refused(json: Value) -> String {
+        EncryptedApiKey::from_json(json).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn reads_the_json_that_it_writes() {
+        let key = EncryptedApiKey { nonce: [1; 12], ciphertext: vec![2; 5], tag: [3; 16] };
+        assert_eq!(EncryptedApiKey::from_json(key.to_json()).unwrap(), key);
+    }
+
+    #[test]
+    fn says_which_field_is_wrong() {
+        let (iv, data, tag) = ("AQEBAQEBAQEBAQEB", "AgIC", "AwMDAwMDAwMDAwMDAwMDAw==");
+        assert!(
+            EncryptedApiKey::from_json(json!({"iv": iv, "data": data, "authTag": tag})).is_ok()
+        );
+        let exactly = "encrypted API key must be an object of exactly iv, data and authTag";
+        assert_eq!(refused(json!("sk-key")), exactly);
+        assert_eq!(refused(json!({"iv": iv, "data": data})), exactly);
+        assert_eq!(refused(json!({"iv": iv, "data": data, "authTag": tag, "x": 1})), exactly);
+        assert_eq!(
+            refused(json!({"iv": iv, "data": data, "tag": tag})),
+            "authTag must be standard, padded base64"
+        );
+        assert_eq!(
+            refused(json!({"iv": 7, "data": data, "authTag": tag})),
+            "iv must be standard, padded base64"
+        );
+        assert_eq!(
+            refused(json!({"iv": data, "data": data, "authTag": tag})),
+            "iv must be 12 bytes long"
+        );
+        assert_eq!(
+            refused(json!({"iv": iv, "data": data, "authTag": data})),
+            "authTag must be 16 bytes long"
+        );
+        assert_eq!(
+            refused(json!({"iv": iv, "data": "", "authTag": tag})),
+            "data must not be empty"
+        );
+        // url-safe alphabet, missing padding
+        for bad in ["_-8=", "AgI", "Ag I=", "AgI=\n"] {
+            assert_eq!(
+                refused(json!({"iv": iv, "data": bad, "authTag": tag})),
+                "data must be standard, padded base64"
+            );
+        }
+    }
+
+    #[test]
+    fn texts_are_bounded_before_they_are_decoded() {
+        let (iv, tag) = ("AQEBAQEBAQEBAQEB", "AwMDAwMDAwMDAwMDAwMDAw==");
+        let with = |data: String| json!({"iv": iv, "data": data, "authTag": tag});
+        assert!(EncryptedApiKey::from_json(with("A".repeat(65_536))).is_ok());
+        let error = refused(with("A".repeat(65_540)));
+        assert_eq!(error, "data must be at most 65536 bytes long");
+    }
+
+    #[test]
+    fn no_depth_exhausts_the_stack() {
+        let exactly = "encrypted API key must be an object of exactly iv, data and authTag";
+        assert_eq!(refused(deep()), exactly);
+        let mut json = json!({"iv": "AQEBAQEBAQEBAQEB", "data": "AgIC"});
+        json["authTag"] = deep();
+        assert_eq!(refused(json), "authTag must be standard, padded base64");
+    }
+
+    #[test]
+    fn debug_shows_no_byte() {
+        let key = EncryptedApiKey { nonce: [1; 12], ciphertext: vec![2; 5], tag: [3; 16] };
+        assert_eq!(format!("{key:?}"), "EncryptedApiKey([redacted])");
+    }
+}

@@ -1,0 +1,184 @@
+//! What of a request's prompt is kept, and under which hash.
+
+use serde_json::Value;
+
+use crate::values::prompt::canonical_json::canonical_json;
+use crate::values::prompt::captured_text::CapturedText;
+use crate::values::prompt::refs::{RequestBodyRef, SystemPromptRef};
+
+/// The most that is kept of each side, in bytes of UTF-8: 4 MiB.
+pub const CAPTURE_CAP: usize = 4 << 20;
+
+/// A request body, split into its system prompt and the rest, each capped and hashed.
+///
+/// The system prompt is the content of `messages[0]`, when that is the only message with the role
+/// `system`; text is kept as it is, any other content as canonical JSON. The rest is the body without
+/// that message, as canonical JSON: keys sorted, no spaces. The same body gives the same
+/// hashes on every platform and in every build.
+///
+/// ```
+/// use model_experiments::values::{PromptCapture, Sha256Digest, SystemPromptRef};
+///
+/// let body = serde_json::json!({
+///     "model": "partner/preview-foo",
+///     "messages": [
+///         {"role": "system", "content": "Be brief."},
+///         {"role": "user", "content": "Why is the sky blue?"},
+///     ],
+/// });
+/// let capture = PromptCapture::of(&body);
+/// let system = capture.system_prompt().unwrap();
+/// assert_eq!(system.text(), "Be brief.");
+/// assert_eq!(capture.system_prompt_ref(), SystemPromptRef::Sha256(Sha256Digest::of("Be brief.")));
+/// assert_eq!(
+///     capture.request_body().text(),
+///     r#"{"messages":[{"content":"Why is the sky blue?","role":"user"}],"model":"partner/preview-foo"}"#,
+/// );
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PromptCapture<'body> {
+    system_prompt: Option<CapturedText<'body>>,
+    request_body: CapturedText<'body>,
+}
+
+impl<'body> PromptCapture<'body> {
+    /// Captures `body`, the JSON that the client sent.
+    pub fn of(body: &'body Value) -> Self {
+        let system = single_leading_system_message(body);
+        Self {
+            system_prompt: system.map(|message| match message.get("content") {
+                Some(Value::String(text)) => CapturedText::of(text, CAPTURE_CAP),
+                other => canonical_json(other.unwrap_or(&Value::Null), None, CAPTURE_CAP).finish(),
+            }),
+            request_body: canonical_json(body, system, CAPTURE_CAP).finish(),
+        }
+    }
+
+    /// The system prompt, if the body has a single leading system message.
+    pub fn system_prompt(&self) -> Option<&CapturedText<'body>> {
+        self.system_prompt.as_ref()
+    }
+
+    /// The rest of the body.
+    pub fn request_body(&self) -> &CapturedText<'body> {
+        &self.request_body
+    }
+
+    /// The reference to the system prompt.
+    pub fn system_prompt_ref(&self) -> SystemPromptRef {
+        match &self.system_prompt {
+            Some(captured) => SystemPromptRef::Sha256(captured.sha256()),
+            None => SystemPromptRef::Absent,
+        }
+    }
+
+    /// The reference to the rest of the body.
+    pub fn request_body_ref(&self) -> RequestBodyRef {
+        RequestBodyRef::Sha256(self.request_body.sha256())
+    }
+
+    /// Whether a side was cut at [`CAPTURE_CAP`].
+    pub fn was_truncated(&self) -> bool {
+        self.request_body.is_truncated()
+            || self.system_prompt.as_ref().is_some_and(CapturedText::is_truncated)
+    }
+}
+
+fn single_leading_system_message(body: &Value) -> Option<&Value> {
+    let is_system = |message: &Value| message.get("role").is_some_and(|role| role == "system");
+    let (first, rest) = body.get("messages")?.as_array()?.split_first()?;
+    (is_system(first) && !rest.iter().any(is_system)).then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::values::prompt::sha256::Sha256Digest;
+    use serde_json::json;
+
+    fn message(role: &str, content: impl Into<Value>) -> Value {
+        json!({"role": role, "content": content.into()})
+    }
+
+    #[test]
+    fn splits_off_a_single_leading_system_message() {
+        let messages = json!([message("system", "S"), message("user", "U")]);
+        let body = json!({"n": 1, "messages": messages, "stop": ["a", "b"]});
+        let capture = PromptCapture::of(&body);
+        assert_eq!(capture.system_prompt().unwrap().text(), "S");
+        let rest = r#"{"messages":[{"content":"U","role":"user"}],"n":1,"stop":["a","b"]}"#;
+        assert_eq!(capture.request_body().text(), rest);
+        assert_eq!(capture.request_body_ref(), RequestBodyRef::Sha256(Sha256Digest::of(rest)));
+        assert!(!capture.was_truncated());
+    }
+
+    #[test]
+    fn keeps_a_body_whole_that_has_no_single_leading_system_message() {
+        for body in [
+            json!({"messages": []}),
+            json!({"messages": "text"}),
+            json!({"messages": [message("user", "U"), message("system", "S")]}),
+            json!({"messages": [message("system", "S"), message("system", "S")]}),
+            json!({"messages": ["system"]}),
+            json!({"prompt": "U"}),
+            json!(["system"]),
+            json!(null),
+        ] {
+            let capture = PromptCapture::of(&body);
+            assert_eq!(capture.system_prompt_ref(), SystemPromptRef::Absent, "{body}");
+            assert_eq!(serde_json::from_str::<Value>(capture.request_body().text()).unwrap(), body);
+        }
+    }
+
+    #[test]
+    fn keeps_content_that_is_not_text_as_json() {
+        let parts = json!([{"type": "text", "text": "S"}]);
+        let body = json!({"messages": [message("system", parts)]});
+        let capture = PromptCapture::of(&body);
+        assert_eq!(capture.system_prompt().unwrap().text(), r#"[{"text":"S","type":"text"}]"#);
+        assert_eq!(capture.request_body().text(), r#"{"messages":[]}"#);
+
+        let body = json!({"messages": [{"role": "system"}]});
+        assert_eq!(PromptCapture::of(&body).system_prompt().unwrap().text(), "null");
+    }
+
+    #[test]
+    fn cuts_each_side_at_a_character_boundary() {
+        // A character of 3 bytes straddles the cap: 4 MiB isn't a multiple of 3.
+        let long = "語".repeat(CAPTURE_CAP / 3 + 1);
+        let body = json!({"messages": [message("system", long.as_str())]});
+        let capture = PromptCapture::of(&body);
+        let system = capture.system_prompt().unwrap();
+        assert!(system.is_truncated() && capture.was_truncated());
+        assert!(!capture.request_body().is_truncated());
+        assert_eq!(system.text().len(), CAPTURE_CAP / 3 * 3);
+        assert_eq!(system.sha256(), Sha256Digest::of(&long[..CAPTURE_CAP / 3 * 3]));
+
+        let body = json!({"messages": [message("user", format!("x{long}"))]});
+        let capture = PromptCapture::of(&body);
+        assert!(capture.request_body().is_truncated());
+        let start = r#"{"messages":[{"content":"x"#;
+        let expected = format!("{start}{long}");
+        let kept = expected.floor_char_boundary(CAPTURE_CAP);
+        assert!(kept < CAPTURE_CAP, "the cut is inside a character");
+        assert_eq!(capture.request_body().text(), &expected[..kept]);
+    }
+
+    #[test]
+    fn keeps_what_fits_the_cap_exactly() {
+        for (length, is_truncated) in [(CAPTURE_CAP, false), (CAPTURE_CAP + 1, true)] {
+            let body = json!({"messages": [message("system", "x".repeat(length))]});
+            let capture = PromptCapture::of(&body);
+            let system = capture.system_prompt().unwrap();
+            assert_eq!((system.text().len(), system.is_truncated()), (CAPTURE_CAP, is_truncated));
+        }
+    }
+
+    #[test]
+    fn debug_never_shows_the_text() {
+        let body =
+            json!({"messages": [message("system", "secret-s"), message("user", "secret-u")]});
+        let debug = format!("{:?}", PromptCapture::of(&body));
+        assert!(debug.contains("sha256") && !debug.contains("secret"), "{debug}");
+    }
+}

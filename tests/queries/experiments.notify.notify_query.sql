@@ -1,0 +1,2 @@
+SELECT
+  pg_notify($1, $2)

@@ -1,2 +1,0 @@
-SELECT
-  (pg_notify($1, $2) IS NOT NULL)

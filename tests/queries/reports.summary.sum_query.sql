@@ -1,0 +1,45 @@
+SELECT
+  "model_experiment_variant"."id",
+  "model_experiment_variant"."label",
+  "model_experiment_request"."variant_version_id",
+  COUNT(*),
+  count("microdollar_usage"."id") FILTER (
+    WHERE
+      "microdollar_usage"."has_error"),
+  int8(sum("microdollar_usage"."input_tokens")),
+  int8(sum("microdollar_usage"."output_tokens")),
+  int8(sum("microdollar_usage"."cache_write_tokens")),
+  int8(sum("microdollar_usage"."cache_hit_tokens")),
+  int8(sum("microdollar_usage"."cost"))
+FROM
+  (
+    (
+      "model_experiment_request"
+      INNER JOIN (
+        "model_experiment_variant_version"
+        INNER JOIN "model_experiment_variant" ON (
+          "model_experiment_variant_version"."variant_id" = "model_experiment_variant"."id"
+        )
+      ) ON (
+        "model_experiment_request"."variant_version_id" = "model_experiment_variant_version"."id"
+      )
+    )
+    INNER JOIN "microdollar_usage" ON (
+      "model_experiment_request"."usage_id" = "microdollar_usage"."id"
+    )
+  )
+WHERE
+  (
+    (
+      ("model_experiment_variant"."experiment_id" = $1)
+      AND ("model_experiment_request"."created_at" >= $2)
+    )
+    AND ("model_experiment_request"."created_at" < $3)
+  )
+GROUP BY
+  "model_experiment_variant"."id",
+  "model_experiment_variant"."label",
+  "model_experiment_request"."variant_version_id"
+ORDER BY
+  "model_experiment_variant"."id",
+  "model_experiment_request"."variant_version_id"
