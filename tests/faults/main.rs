@@ -63,7 +63,7 @@ async fn main() {
     let together = Arc::new(Database::create(&server, "together", false).await);
     let apart = Arc::new(Database::create(&server, "apart", true).await);
     let (options, patient) = (RecorderOptions::default, Duration::from_secs(100));
-    let narrow = options().writers(4).max_batch(8).max_rows(40);
+    let narrow = options().writers(4).max_batch(8).max_records(40);
     let lanes = [
         Lane::start("one writer", &together, options(), patient).await,
         Lane::start("four writers", &together, narrow, patient).await,

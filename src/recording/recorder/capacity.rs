@@ -14,7 +14,7 @@ use crate::recording::recorder::pending::Part;
 pub(super) struct Capacity {
     rows: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
-    max_rows: usize,
+    max_records: usize,
     max_bytes: usize,
     gauges: [Gauge; 2],
     progress: Mutex<Progress>,
@@ -40,12 +40,12 @@ pub(super) struct Room {
 impl Capacity {
     pub(super) fn new(options: &RecorderOptions) -> Self {
         // More than that is no bound.
-        let [max_rows, max_bytes] =
-            [options.max_rows, options.max_bytes].map(|max| max.min(Semaphore::MAX_PERMITS));
+        let [max_records, max_bytes] =
+            [options.max_records, options.max_bytes].map(|max| max.min(Semaphore::MAX_PERMITS));
         Self {
-            rows: Arc::new(Semaphore::new(max_rows)),
+            rows: Arc::new(Semaphore::new(max_records)),
             bytes: Arc::new(Semaphore::new(max_bytes)),
-            max_rows,
+            max_records,
             max_bytes,
             gauges: metrics::held(),
             progress: Mutex::new(Progress {
@@ -121,14 +121,14 @@ impl Capacity {
 
     /// How many records there are, and how many bytes they take.
     pub(super) fn held(&self) -> [usize; 2] {
-        let rows = self.max_rows - self.rows.available_permits();
+        let rows = self.max_records - self.rows.available_permits();
         [rows, self.max_bytes - self.bytes.available_permits()]
     }
 
     /// Whether more than half of it is taken.
     fn is_scarce(&self) -> bool {
         let [rows, bytes] = self.held();
-        rows > self.max_rows / 2 || bytes > self.max_bytes / 2
+        rows > self.max_records / 2 || bytes > self.max_bytes / 2
     }
 
     /// Says to the metrics what is held.

@@ -9,9 +9,9 @@ use crate::recording::recorder::pending::Part;
 const RECORDS: &str = "model_experiments_recorder_records_total";
 const REFUSED: &str = "model_experiments_recorder_refused_total";
 const RETRIES: &str = "model_experiments_recorder_retries_total";
-const ROWS: &str = "model_experiments_recorder_rows";
-const BYTES: &str = "model_experiments_recorder_bytes";
-const BATCH: &str = "model_experiments_recorder_batch_rows";
+const ROWS: &str = "model_experiments_recorder_held_records";
+const BYTES: &str = "model_experiments_recorder_held_bytes";
+const BATCH: &str = "model_experiments_recorder_batch_records";
 const SECONDS: &str = "model_experiments_recorder_batch_seconds";
 
 /// How many records are held, and how many bytes they take.
@@ -30,7 +30,7 @@ pub(super) struct Metrics {
     /// Records for which there was no room.
     pub(super) refused: Counter,
     pub(super) retries: Counter,
-    pub(super) batch_rows: Histogram,
+    pub(super) batch_records: Histogram,
     pub(super) batch_seconds: Histogram,
 }
 
@@ -60,7 +60,7 @@ impl Metrics {
             failed: counter!(RECORDS, "outcome" => "failed"),
             refused: counter!(REFUSED),
             retries: counter!(RETRIES, "part" => part),
-            batch_rows: histogram!(BATCH, "part" => part),
+            batch_records: histogram!(BATCH, "part" => part),
             batch_seconds: histogram!(SECONDS, "part" => part),
         }
     }

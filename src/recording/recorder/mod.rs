@@ -92,7 +92,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Through the `metrics` facade, to the recorder of metrics that is installed when it starts, where `…` stands for
 /// `model_experiments_recorder`: the counters `…_records_total` with the label `outcome` (`recorded`, `already_recorded`,
 /// `not_attributed`, `failed`), `…_refused_total` of records for which [`try_submit`](Self::try_submit) had no room, and
-/// `…_retries_total`; the gauges `…_rows` and `…_bytes` of what is held; and the histograms `…_batch_rows` and
+/// `…_retries_total`; the gauges `…_held_records` and `…_held_bytes` of what is held; and the histograms `…_batch_records` and
 /// `…_batch_seconds`. Retries and batches have the label `part`: `both`, or `usage` and `request` where billing comes first.
 #[derive(Clone)]
 pub struct Recorder(Arc<Inner>);

@@ -21,7 +21,7 @@ pub struct RecorderOptions {
     pub(super) writers: usize,
     pub(super) max_batch: usize,
     pub(super) max_delay: Duration,
-    pub(super) max_rows: usize,
+    pub(super) max_records: usize,
     pub(super) max_bytes: usize,
     pub(super) retry_for: Duration,
     pub(super) write_timeout: Duration,
@@ -34,7 +34,7 @@ impl Default for RecorderOptions {
             writers: 1,
             max_batch: 512,
             max_delay: Duration::ZERO,
-            max_rows: 16_384,
+            max_records: 16_384,
             max_bytes: 64 << 20,
             retry_for: Duration::from_secs(600),
             write_timeout: Duration::from_secs(10),
@@ -65,8 +65,8 @@ impl RecorderOptions {
     }
 
     /// How many records may be held, waiting or being written; 16,384 unless set.
-    pub fn max_rows(mut self, records: usize) -> Self {
-        self.max_rows = records;
+    pub fn max_records(mut self, records: usize) -> Self {
+        self.max_records = records;
         self
     }
 
@@ -105,7 +105,7 @@ impl RecorderOptions {
                 (1..=MAX_RECORDS).contains(&self.max_batch),
                 "max_batch must be between 1 and 10000 records",
             ),
-            (self.max_rows >= self.max_batch, "max_rows must be at least max_batch"),
+            (self.max_records >= self.max_batch, "max_records must be at least max_batch"),
             (self.max_bytes >= MIN_BYTES, "max_bytes must be at least 1 MiB"),
             (self.max_delay <= MAX_DELAY, "max_delay must be at most a day"),
             (self.max_delay < self.retry_for, "retry_for must be longer than max_delay"),

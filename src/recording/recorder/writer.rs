@@ -88,7 +88,7 @@ impl Writer {
             return;
         }
         let start = Instant::now();
-        self.metrics.batch_rows.record(rows.len() as f64);
+        self.metrics.batch_records.record(rows.len() as f64);
         self.capacity.observe();
         let mut delays = backoff();
         loop {

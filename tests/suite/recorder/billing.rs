@@ -72,7 +72,8 @@ async fn usages_are_billed_while_nothing_can_be_attributed() {
     const MAX_ROWS: usize = 10;
     const ROUNDS: usize = 2;
     let (db, mut conn, experiment, version) = experiment().await;
-    let recorder = start(&db.url(), billing_first().max_batch(MAX_ROWS).max_rows(MAX_ROWS)).await;
+    let recorder =
+        start(&db.url(), billing_first().max_batch(MAX_ROWS).max_records(MAX_ROWS)).await;
     let holder = lock(&db, "model_experiment_request").await;
     let mut receipts = Vec::new();
     for round in 1..=ROUNDS {
@@ -108,7 +109,7 @@ async fn usages_are_billed_while_nothing_can_be_attributed() {
 #[tokio::test]
 async fn requests_that_are_slower_than_usages_hold_up_who_records_and_are_not_lost() {
     let (db, mut conn, version) = database().await;
-    let recorder = start(&db.url(), billing_first().max_batch(8).max_rows(16)).await;
+    let recorder = start(&db.url(), billing_first().max_batch(8).max_records(16)).await;
     let mut receipts = Vec::new();
     for _ in 0..1_000 {
         receipts.push(recorder.record(record(version)).await.unwrap());

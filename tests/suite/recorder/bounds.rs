@@ -24,9 +24,9 @@ fn large(version: VersionId) -> Record {
 
 #[tokio::test]
 async fn a_full_recorder_says_so_until_there_is_room() {
-    for (make, max_rows, many) in [(record as Make, 6, 6), (large, 1_000, 5)] {
+    for (make, max_records, many) in [(record as Make, 6, 6), (large, 1_000, 5)] {
         let (db, mut conn, version) = database().await;
-        let options = options().max_batch(2).max_rows(max_rows).max_bytes(1 << 20);
+        let options = options().max_batch(2).max_records(max_records).max_bytes(1 << 20);
         let recorder = start(&db.url(), options).await;
         for round in 1..=3 {
             let holder = lock(&db, "microdollar_usage").await;
@@ -54,7 +54,7 @@ async fn a_full_recorder_says_so_until_there_is_room() {
 #[tokio::test]
 async fn who_waits_for_room_goes_on_when_there_is_some() {
     let (db, mut conn, version) = database().await;
-    let recorder = start(&db.url(), options().max_batch(2).max_rows(2)).await;
+    let recorder = start(&db.url(), options().max_batch(2).max_records(2)).await;
     let holder = lock(&db, "microdollar_usage").await;
     let mut receipts = burst(&recorder, [record(version), record(version)]);
     until_blocked(&mut conn).await;
@@ -71,10 +71,10 @@ async fn who_waits_for_room_goes_on_when_there_is_some() {
 
 #[tokio::test]
 async fn who_no_longer_waits_for_room_takes_none_and_is_logged() {
-    for (make, max_rows, many) in [(record as Make, 2, 2), (large, 1_000, 5)] {
+    for (make, max_records, many) in [(record as Make, 2, 2), (large, 1_000, 5)] {
         let (log, _guard) = Log::of_thread();
         let (db, mut conn, version) = database().await;
-        let options = options().max_batch(1).max_rows(max_rows).max_bytes(1 << 20);
+        let options = options().max_batch(1).max_records(max_records).max_bytes(1 << 20);
         let recorder = start(&db.url(), options).await;
         let holder = lock(&db, "microdollar_usage").await;
         let receipts = burst(&recorder, (0..many).map(|_| make(version)));
@@ -124,7 +124,7 @@ async fn what_nobody_waits_for_is_recorded() {
 async fn room_is_free_again_after_a_failure() {
     for options in both_ways() {
         let (db, mut conn, version) = database().await;
-        let recorder = start(&db.url(), options.max_batch(3).max_rows(3)).await;
+        let recorder = start(&db.url(), options.max_batch(3).max_records(3)).await;
         for _ in 0..3 {
             let given = [missing(), version, missing()].map(record);
             for receipt in burst(&recorder, given) {

@@ -180,7 +180,7 @@ impl metrics::Recorder for Panicking {
 #[tokio::test]
 async fn a_host_that_panics_is_survived_and_nobody_is_told_what_is_not_so() {
     for is_billing_first in [false, true] {
-        for metric in ["records_total", "batch_rows", "batch_seconds"] {
+        for metric in ["records_total", "batch_records", "batch_seconds"] {
             let is_armed = Arc::new(AtomicBool::new(true));
             let host = Panicking { metric, is_armed: Arc::clone(&is_armed) };
             let _guard = metrics::set_default_local_recorder(&host);

@@ -200,7 +200,8 @@ async fn everything_comes_back_when_its_time_is_over() {
         let (log, _guard) = Log::of_thread();
         let (db, mut conn, version) = database().await;
         let network = Network::to(&db.url()).await;
-        let options = options().max_batch(2).max_rows(8).retry_for(SHORT).write_timeout(2 * SHORT);
+        let options =
+            options().max_batch(2).max_records(8).retry_for(SHORT).write_timeout(2 * SHORT);
         let recorder = start(network.url(), options).await;
         if is_cut {
             network.cut();

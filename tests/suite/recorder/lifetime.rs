@@ -38,8 +38,8 @@ async fn options_that_make_no_sense_are_refused() {
         (options().writers(0), "writers must be"),
         (options().writers(65), "writers must be"),
         (options().max_batch(0), "max_batch must be"),
-        (options().max_batch(10_001).max_rows(20_000), "max_batch must be"),
-        (options().max_batch(100).max_rows(99), "max_rows must be"),
+        (options().max_batch(10_001).max_records(20_000), "max_batch must be"),
+        (options().max_batch(100).max_records(99), "max_records must be"),
         (options().max_bytes((1 << 20) - 1), "max_bytes must be"),
         (options().max_delay(second).retry_for(second), "retry_for must be"),
         (options().retry_for(Duration::ZERO), "retry_for must be"),
@@ -57,8 +57,8 @@ async fn options_that_make_no_sense_are_refused() {
 #[tokio::test]
 async fn the_widest_and_the_narrowest_options_are_taken() {
     let (db, mut conn, version) = database().await;
-    let wide = options().max_batch(10_000).max_rows(usize::MAX).max_bytes(usize::MAX);
-    let narrow = options().max_batch(1).max_rows(1).max_bytes(1 << 20);
+    let wide = options().max_batch(10_000).max_records(usize::MAX).max_bytes(usize::MAX);
+    let narrow = options().max_batch(1).max_records(1).max_bytes(1 << 20);
     for options in [wide.retry_for(Duration::MAX), narrow] {
         let recorder = start(&db.url(), options).await;
         all_recorded(burst(&recorder, [record(version)])).await;

@@ -97,9 +97,12 @@ async fn what_everybody_is_told_agrees_with_what_is_there() {
     for is_billing_first in [false, true] {
         let (db, mut conn, version) = database().await;
         // Where billing comes first, room is never scarce: no request makes way for usages.
-        let max_rows = if is_billing_first { CALLERS * EACH } else { 64 };
-        let options =
-            options().billing_first(is_billing_first).writers(2).max_batch(16).max_rows(max_rows);
+        let max_records = if is_billing_first { CALLERS * EACH } else { 64 };
+        let options = options()
+            .billing_first(is_billing_first)
+            .writers(2)
+            .max_batch(16)
+            .max_records(max_records);
         let recorders = [start(&db.url(), options.clone()).await, start(&db.url(), options).await];
         let usages: Vec<_> = (0..USAGES).map(|_| Usage::new("user-1")).collect();
         let plan = vec(vec(given(), EACH), CALLERS).new_tree(&mut runner).unwrap().current();

@@ -39,7 +39,7 @@ async fn counts_what_it_does() {
     let snapshotter = debugging.snapshotter();
     let _guard = metrics::set_default_local_recorder(&debugging);
     let (db, mut conn, version) = database().await;
-    let recorder = start(&db.url(), options().max_batch(10).max_rows(10)).await;
+    let recorder = start(&db.url(), options().max_batch(10).max_records(10)).await;
     let known = record(version);
     all_recorded(burst(&recorder, [known.clone()])).await;
     let holder = lock(&db, "model_experiment_request").await;
@@ -65,7 +65,7 @@ async fn counts_what_it_does() {
     let mut seen = values(&snapshotter);
     assert!(seen.remove("batch_seconds both").unwrap() > 0.0);
     let expected = [
-        ("batch_rows both", 0.0),
+        ("batch_records both", 0.0),
         ("bytes", 0.0),
         ("records_total already_recorded", 1.0),
         ("records_total failed", 2.0),
@@ -75,7 +75,7 @@ async fn counts_what_it_does() {
         ("retries_total both", 0.0),
         ("rows", 0.0),
     ];
-    assert_eq!(meanwhile["batch_rows both"], 11.0);
+    assert_eq!(meanwhile["batch_records both"], 11.0);
     assert_eq!(seen, expected.map(|(name, value)| (name.to_owned(), value)).into());
 }
 
@@ -93,8 +93,8 @@ async fn counts_each_part_where_billing_comes_first() {
     until_empty(&recorder).await;
     let seen = values(&snapshotter);
     for (name, value) in [
-        ("batch_rows usage", 3.0),
-        ("batch_rows request", 3.0),
+        ("batch_records usage", 3.0),
+        ("batch_records request", 3.0),
         ("records_total failed", 0.0),
         ("records_total not_attributed", 1.0),
         ("records_total recorded", 2.0),

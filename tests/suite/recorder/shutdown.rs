@@ -43,7 +43,7 @@ async fn what_is_held_is_written_at_once() {
 #[tokio::test]
 async fn past_the_deadline_everything_comes_back() {
     let (db, mut conn, version) = database().await;
-    let recorder = start(&db.url(), options().max_batch(2).max_rows(6).writers(2)).await;
+    let recorder = start(&db.url(), options().max_batch(2).max_records(6).writers(2)).await;
     let holder = lock(&db, "microdollar_usage").await;
     let given = [(); 6].map(|()| record(version));
     let receipts = burst(&recorder, given.clone());
@@ -176,7 +176,7 @@ fn a_runtime_that_ends_answers_what_it_held() {
     for options in both_ways() {
         let (first, second) = (runtime(), runtime());
         let (db, _conn, version) = second.block_on(database());
-        let options = options.max_batch(2).max_rows(6);
+        let options = options.max_batch(2).max_records(6);
         let recorder = first.block_on(start(&db.url(), options));
         let holder = second.block_on(lock(&db, "microdollar_usage"));
         let receipts = burst(&recorder, (0..6).map(|_| record(version)));
