@@ -25,6 +25,7 @@ const MAX_LOST_RACES: u32 = 5;
 /// - [`Error::PublicModelIdTaken`] when another experiment is active or paused on its public model id;
 /// - [`Error::InvalidTransition`] when it is completed;
 /// - [`Error::ExperimentNotFound`].
+#[tracing::instrument(skip_all, fields(experiment = %id))]
 pub async fn activate(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
     let mut lost_races = 0;
     loop {
@@ -64,6 +65,7 @@ async fn try_activate(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<
 /// # Errors
 ///
 /// [`Error::InvalidTransition`] when it is a draft or completed; [`Error::ExperimentNotFound`].
+#[tracing::instrument(skip_all, fields(experiment = %id))]
 pub async fn pause(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
     transaction(conn, async |conn| {
         let experiment = experiments::lock(conn, id).await?;
@@ -84,6 +86,7 @@ pub async fn pause(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Exp
 /// # Errors
 ///
 /// [`Error::InvalidTransition`] when it is a draft; [`Error::ExperimentNotFound`].
+#[tracing::instrument(skip_all, fields(experiment = %id))]
 pub async fn complete(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
     transaction(conn, async |conn| {
         let experiment = experiments::lock(conn, id).await?;
@@ -105,6 +108,7 @@ pub async fn complete(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<
 ///
 /// [`Error::NotDraft`] when it is more than a draft; [`Error::HasRequests`] when requests were recorded of
 /// it all the same; [`Error::ExperimentNotFound`].
+#[tracing::instrument(skip_all, fields(experiment = %id))]
 pub async fn delete(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<()> {
     transaction(conn, async |conn| {
         let experiment = experiments::lock(conn, id).await?;
@@ -120,6 +124,7 @@ pub async fn delete(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<()
 /// # Errors
 ///
 /// [`Error::ActiveNotArchivable`] when it is active; [`Error::ExperimentNotFound`].
+#[tracing::instrument(skip_all, fields(experiment = %id))]
 pub async fn archive(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
     transaction(conn, async |conn| {
         let experiment = experiments::lock(conn, id).await?;
@@ -137,6 +142,7 @@ pub async fn archive(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<E
 /// # Errors
 ///
 /// [`Error::ExperimentNotFound`].
+#[tracing::instrument(skip_all, fields(experiment = %id))]
 pub async fn unarchive(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
     transaction(conn, async |conn| {
         let experiment = experiments::lock(conn, id).await?;

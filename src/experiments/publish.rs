@@ -29,6 +29,7 @@ use crate::values::{EncryptedApiKey, Timestamp, VariantId};
 /// - [`Error::InstantTaken`] when another version of the variant becomes effective at the same microsecond;
 /// - [`Error::Completed`], [`Error::VariantNotFound`];
 /// - [`Error::Invalid`] when `created_by` contains a NUL character or exceeds 65,536 bytes.
+#[tracing::instrument(skip_all, fields(%variant))]
 pub async fn publish(
     conn: &mut AsyncPgConnection,
     variant: VariantId,
@@ -58,6 +59,7 @@ pub async fn publish(
 /// # Errors
 ///
 /// Those of [`publish`].
+#[tracing::instrument(skip_all, fields(%variant))]
 pub async fn rotate_key(
     conn: &mut AsyncPgConnection,
     variant: VariantId,

@@ -19,6 +19,7 @@ use crate::values::{ExperimentId, Label, VariantId, Weight};
 /// # Errors
 ///
 /// [`Error::Invalid`] when the name is empty, or a text contains a NUL character or exceeds 65,536 bytes.
+#[tracing::instrument(skip_all, fields(public_model_id = %new.public_model_id()))]
 pub async fn create(conn: &mut AsyncPgConnection, new: &NewExperiment) -> Result<Experiment> {
     new.check()?;
     experiments::insert(conn, new).await
@@ -31,6 +32,7 @@ pub async fn create(conn: &mut AsyncPgConnection, new: &NewExperiment) -> Result
 /// - [`Error::NotDraft`] when the public model id of more than a draft is to change;
 /// - [`Error::Invalid`] when the name is empty, or a text contains a NUL character or exceeds 65,536 bytes;
 /// - [`Error::ExperimentNotFound`].
+#[tracing::instrument(skip_all, fields(experiment = %id))]
 pub async fn update(
     conn: &mut AsyncPgConnection,
     id: ExperimentId,
@@ -52,6 +54,7 @@ pub async fn update(
 /// # Errors
 ///
 /// [`Error::LabelTaken`], [`Error::NotDraft`], [`Error::ExperimentNotFound`].
+#[tracing::instrument(skip_all, fields(%experiment))]
 pub async fn add_variant(
     conn: &mut AsyncPgConnection,
     experiment: ExperimentId,
@@ -72,6 +75,7 @@ pub async fn add_variant(
 /// # Errors
 ///
 /// [`Error::NotDraft`], [`Error::HasRequests`], [`Error::VariantNotFound`].
+#[tracing::instrument(skip_all, fields(%variant))]
 pub async fn remove_variant(conn: &mut AsyncPgConnection, variant: VariantId) -> Result<()> {
     transaction(conn, async |conn| {
         let experiment = experiments::lock_of_variant(conn, variant).await?;
@@ -90,6 +94,7 @@ pub async fn remove_variant(conn: &mut AsyncPgConnection, variant: VariantId) ->
 /// # Errors
 ///
 /// [`Error::NotDraft`], [`Error::VariantNotFound`].
+#[tracing::instrument(skip_all, fields(%variant))]
 pub async fn set_weight(
     conn: &mut AsyncPgConnection,
     variant: VariantId,
@@ -107,6 +112,7 @@ pub async fn set_weight(
 /// # Errors
 ///
 /// [`Error::LabelTaken`], [`Error::Completed`], [`Error::VariantNotFound`].
+#[tracing::instrument(skip_all, fields(%variant))]
 pub async fn set_label(
     conn: &mut AsyncPgConnection,
     variant: VariantId,

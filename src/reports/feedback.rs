@@ -52,6 +52,7 @@ fn served_by_query(ids: &[&str]) -> impl Returns<ServedBy> {
 /// # Errors
 ///
 /// [`Error::Invalid`](crate::Error::Invalid) when an id contains a NUL character or exceeds 65,536 bytes.
+#[tracing::instrument(skip_all, fields(requests = client_request_ids.len()))]
 pub async fn served_by(
     conn: &mut AsyncPgConnection,
     client_request_ids: &[&str],

@@ -82,6 +82,7 @@ fn list_query(
 /// # Errors
 ///
 /// [`Error::ExperimentNotFound`](crate::Error::ExperimentNotFound). An experiment that never started has lost nothing.
+#[tracing::instrument(skip_all, fields(%experiment))]
 pub async fn list(
     conn: &mut AsyncPgConnection,
     experiment: ExperimentId,

@@ -56,6 +56,7 @@ fn of_experiment_query(
 /// # Errors
 ///
 /// [`Error::ExperimentNotFound`].
+#[tracing::instrument(skip_all, fields(experiment = %id))]
 pub async fn of_experiment(
     conn: &mut AsyncPgConnection,
     id: ExperimentId,

@@ -146,6 +146,7 @@ fn count_users_by_subject_query(
 ///
 /// - [`Error::ExperimentNotFound`](crate::Error::ExperimentNotFound);
 /// - [`Error::Database`](crate::Error::Database) when a sum exceeds 64 bits.
+#[tracing::instrument(skip_all, fields(%experiment))]
 pub async fn by_version(
     conn: &mut AsyncPgConnection,
     experiment: ExperimentId,
@@ -171,6 +172,7 @@ pub async fn by_version(
 /// # Errors
 ///
 /// As [`by_version`].
+#[tracing::instrument(skip_all, fields(%experiment))]
 pub async fn by_version_and_subject(
     conn: &mut AsyncPgConnection,
     experiment: ExperimentId,

@@ -133,6 +133,7 @@ fn list_fingerprints_query(seen: Option<Timestamp>) -> impl Returns<PolledRow<Ve
 /// # Errors
 ///
 /// [`Error::Transient`](crate::Error::Transient) or [`Error::Database`](crate::Error::Database).
+#[tracing::instrument(skip_all, fields(%public_model_id))]
 pub async fn load(
     conn: &mut AsyncPgConnection,
     public_model_id: &PublicModelId,
@@ -150,6 +151,7 @@ pub async fn load(
 /// # Errors
 ///
 /// [`Error::Transient`](crate::Error::Transient) or [`Error::Database`](crate::Error::Database).
+#[tracing::instrument(skip_all)]
 pub async fn load_all(conn: &mut AsyncPgConnection) -> Result<HashMap<String, RoutedExperiment>> {
     Ok(load_all_since(conn, None).await?.experiments.into_iter().collect())
 }

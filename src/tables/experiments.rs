@@ -84,6 +84,10 @@ impl NewExperiment {
         self
     }
 
+    pub(crate) fn public_model_id(&self) -> &PublicModelId {
+        &self.public_model_id
+    }
+
     pub(crate) fn check(&self) -> Result<(), InvalidValue> {
         check_name(&self.name)?;
         storable("description", self.description.as_deref().unwrap_or_default())?;

@@ -26,6 +26,7 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 ///
 /// [`Error::Migration`] says which migration failed and why; those before it stay applied. Or those of
 /// [`ConnectOptions::connect`].
+#[tracing::instrument(skip_all)]
 pub async fn run(options: &ConnectOptions) -> Result<Vec<String>> {
     let mut conn = connect(options).await?;
     history::lock(&mut conn).await?;
@@ -50,6 +51,7 @@ pub async fn run(options: &ConnectOptions) -> Result<Vec<String>> {
 /// # Errors
 ///
 /// Those of [`ConnectOptions::connect`].
+#[tracing::instrument(skip_all)]
 pub async fn pending(options: &ConnectOptions) -> Result<Vec<String>> {
     let conn = &mut connect(options).await?;
     let applied = history::applied(conn).await?;
