@@ -1,7 +1,6 @@
-//! An experiment's life: draft, active, paused, completed; and, beside it, archived or not.
+//! The status of an experiment: draft, active, paused, completed. Beside it, archived or not.
 //!
-//! A transition that already holds is a no-op that returns the experiment. Each locks the
-//! experiment first, so that callers who race see each other's outcome.
+//! A transition that already holds is a no-op that returns the experiment.
 
 use diesel_async::AsyncPgConnection;
 
@@ -14,15 +13,16 @@ use crate::experiments::rules::{
 use crate::tables::experiments::{self, Experiment};
 use crate::values::{ExperimentId, Status};
 
-/// How often an activation that lost a race is tried again, each time against another winner.
+/// The most retries of an activation that lost a race, each against another winner.
 const MAX_LOST_RACES: u32 = 5;
 
-/// Makes a draft or paused experiment active: from now on its variants serve the public model id.
+/// Makes a draft or paused experiment active. Its variants serve the public model id from now on.
 ///
 /// # Errors
 ///
-/// - [`Error::NotReady`] when it is archived, has no variant, or a variant has no version that is effective;
-/// - [`Error::PublicModelIdTaken`] when another experiment is active or paused on its public model id;
+/// - [`Error::NotReady`] when it is archived, has no variant, or a variant has no current version;
+/// - [`Error::PublicModelIdTaken`] when another experiment is active or paused on its public model
+///   id;
 /// - [`Error::InvalidTransition`] when it is completed;
 /// - [`Error::ExperimentNotFound`].
 #[tracing::instrument(skip_all, fields(experiment = %id))]
@@ -30,7 +30,7 @@ pub async fn activate(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<
     let mut lost_races = 0;
     loop {
         match try_activate(conn, id).await {
-            // Another experiment was activated after the check. Now the check sees it, or it is over again.
+            // Another experiment was activated after the check. The next check sees it.
             Err(Error::Violated { constraint: Constraint::ExperimentRouting })
                 if lost_races < MAX_LOST_RACES =>
             {
@@ -60,7 +60,7 @@ async fn try_activate(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<
     .await
 }
 
-/// Makes an active experiment paused: its public model id answers "not found" until it is active again.
+/// Pauses an active experiment. Its public model id answers "not found" until it is active again.
 ///
 /// # Errors
 ///
@@ -81,7 +81,7 @@ pub async fn pause(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Exp
     .await
 }
 
-/// Ends an active or paused experiment: its public model id is free for another.
+/// Completes an active or paused experiment. Its public model id is free for another.
 ///
 /// # Errors
 ///
@@ -106,8 +106,9 @@ pub async fn complete(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<
 ///
 /// # Errors
 ///
-/// [`Error::NotDraft`] when it is more than a draft; [`Error::HasRequests`] when requests were recorded of
-/// it all the same; [`Error::ExperimentNotFound`].
+/// - [`Error::NotDraft`] when it has left draft;
+/// - [`Error::HasRequests`] when requests of it were recorded all the same;
+/// - [`Error::ExperimentNotFound`].
 #[tracing::instrument(skip_all, fields(experiment = %id))]
 pub async fn delete(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<()> {
     transaction(conn, async |conn| {
@@ -119,7 +120,7 @@ pub async fn delete(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<()
     .await
 }
 
-/// Hides an experiment from lists. Routing stays as it is: a paused one stays paused.
+/// Hides an experiment from lists. Routing does not change.
 ///
 /// # Errors
 ///

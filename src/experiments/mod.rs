@@ -1,11 +1,28 @@
-//! An experiment's life: what it is made of, what its variants serve, and when.
+//! An experiment's life: its structure, what its variants serve, and its status.
 //!
-//! Every function takes the connection first, so that it joins a transaction of the caller's; inside one,
-//! an operation's own transaction is a savepoint. READ COMMITTED, PostgreSQL's default, is what they are made
-//! for. At SERIALIZABLE they may fail with a retryable error; at REPEATABLE READ nothing can be activated.
+//! ```text
+//! create ─▶ draft ─▶ active ⇄ paused ─▶ completed
+//!             └▶ delete
+//! ```
 //!
-//! An operation that is cancelled, as by a timeout around it, may leave its transaction open on the server. The
+//! # Transactions
+//!
+//! Every function takes the connection first. An operation opens a transaction of its own, or a
+//! savepoint within a transaction of yours. It locks the experiment's row first, so that callers
+//! who race see each other's outcome.
+//!
+//! Use READ COMMITTED, PostgreSQL's default. At SERIALIZABLE an operation may fail with a retryable
+//! error. At REPEATABLE READ no experiment can be activated.
+//!
+//! # Cancellation
+//!
+//! An operation that is dropped in the middle may leave its transaction open on the server. The
 //! connection then refuses everything with a retryable error: drop it, and take another.
+//!
+//! # Errors
+//!
+//! Every function may also fail with [`Error::Transient`](crate::Error::Transient) or
+//! [`Error::Database`](crate::Error::Database). An operation that fails has written nothing.
 
 mod lifecycle;
 pub(crate) mod notify;

@@ -1,4 +1,4 @@
-//! Telling routing caches what changed, in the transaction that changes it.
+//! Notifications to routing caches, sent by the transaction that changes routing.
 
 use diesel_async::AsyncPgConnection;
 
@@ -8,15 +8,16 @@ use crate::sql::run::Executes;
 use crate::tables::experiments::Experiment;
 use crate::values::{PublicModelId, Status};
 
-/// The channel that routing caches listen on. A notification on it holds the public model id whose routing changed.
+/// The channel that routing caches listen on. The payload is the public model id whose routing
+/// changed.
 pub(crate) const CHANNEL: &str = "model_experiment_routing";
 
 fn notify_query(public_model_id: &PublicModelId) -> impl Executes {
     diesel::select(pg_notify(CHANNEL, public_model_id.as_str()))
 }
 
-/// Has routing caches load what is routed on the public model id of `experiment` anew, once the transaction is
-/// committed. Nothing of a draft is routed.
+/// Notifies routing caches, when the transaction commits, that the routing of `experiment` changed.
+/// A draft isn't routed.
 pub(super) async fn routing_changed(
     conn: &mut AsyncPgConnection,
     experiment: Experiment,

@@ -1,7 +1,7 @@
 //! Publishing versions: a hot swap of a checkpoint or of its key, at once or scheduled.
 //!
-//! A version is never changed. Publishing inserts another, which replaces it when it becomes effective. The variant
-//! stays as it is, and with it every user's bucket.
+//! A version is never changed. Publishing inserts another, which replaces it when it becomes
+//! effective. The variant stays as it is, and with it every user's bucket.
 
 use diesel_async::AsyncPgConnection;
 
@@ -18,15 +18,19 @@ use crate::values::{EncryptedApiKey, Timestamp, VariantId};
 
 /// Publishes a version of `variant`, effective at once or at the instant that `new` says.
 ///
-/// A part that the version keeps is that of the version which is current just before it becomes effective. That
-/// version may be scheduled too.
+/// A version that keeps a key or an upstream takes it from the version that it replaces: the one
+/// that is current just before. That version may be scheduled too.
+///
+/// Publishing isn't idempotent. After a lost connection, look in
+/// [`list_versions`](crate::experiments::list_versions) whether the version is there.
 ///
 /// # Errors
 ///
-/// - [`Error::KeyMissing`] when it keeps a key and [`Error::NothingToRotate`] when it keeps an upstream, and there is
-///   no version to take it from;
+/// - [`Error::KeyMissing`] when it keeps a key, and there is no version to take it from;
+/// - [`Error::NothingToRotate`] when it keeps an upstream, and there is no version to take it from;
 /// - [`Error::Backdated`] when its instant has passed by the database's clock;
-/// - [`Error::InstantTaken`] when another version of the variant becomes effective at the same microsecond;
+/// - [`Error::InstantTaken`] when another version of the variant becomes effective at the same
+///   microsecond;
 /// - [`Error::Completed`], [`Error::VariantNotFound`];
 /// - [`Error::Invalid`] when `created_by` contains a NUL character or exceeds 65,536 bytes.
 #[tracing::instrument(skip_all, fields(%variant))]
@@ -53,8 +57,8 @@ pub async fn publish(
 
 /// Publishes a copy of the current version with another key, effective at once.
 ///
-/// Versions that are scheduled already keep the keys they were published with. After a key was revoked, schedule
-/// them again with the new one.
+/// Versions that are scheduled already keep the keys that they were published with. After a key was
+/// revoked, schedule them again with the new one.
 ///
 /// # Errors
 ///
@@ -68,8 +72,10 @@ pub async fn rotate_key(
     publish(conn, variant, NewVersion::keeping_upstream(key)).await
 }
 
-/// Locks the variant's experiment, announces that it changes, and returns the instant thereafter. Publishers who race
-/// get instants in the order in which they commit, so that none takes effect before what another already served.
+/// Locks the variant's experiment, notifies routing caches, and returns the instant after that.
+///
+/// Publishers who race get instants in the order in which they commit, so that no version takes
+/// effect before one that was served already.
 async fn lock(conn: &mut AsyncPgConnection, variant: VariantId) -> Result<Timestamp> {
     let experiment = experiments::lock_of_variant(conn, variant).await?;
     require_not_completed(&experiment)?;

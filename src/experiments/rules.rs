@@ -1,8 +1,8 @@
-//! The rules that an operation checks before it writes, under the names that the guards in the database have.
+//! The rules that an operation checks before it writes.
 //!
-//! Each refuses with a typed error. The guards `model_experiment_require_draft`,
-//! `model_experiment_require_not_completed` and `model_experiment_require_ready` repeat the first three for every other
-//! writer.
+//! The first three have guards of the same name in the database, which hold for every other writer:
+//! `model_experiment_require_draft`, `model_experiment_require_not_completed` and
+//! `model_experiment_require_ready`.
 
 use diesel_async::AsyncPgConnection;
 
@@ -76,8 +76,8 @@ pub(super) fn require_not_backdated(
     Ok(())
 }
 
-/// Requires that no version of a locked experiment's variant becomes effective at exactly `effective_at`: the ids of
-/// two versions don't tell which was published last.
+/// Requires that no version of a locked experiment's variant becomes effective at exactly
+/// `effective_at`. The ids of two versions don't tell which was published last.
 pub(super) async fn require_instant_free(
     conn: &mut AsyncPgConnection,
     variant: VariantId,

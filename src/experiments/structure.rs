@@ -1,7 +1,7 @@
-//! What an experiment is made of: its details, its variants, their weights and labels.
+//! The structure of an experiment: its details, its variants, their weights and labels.
 //!
-//! Each change locks the experiment first. Variants, weights and the public model id change only while
-//! it is a draft, so that no user's bucket ever moves.
+//! Variants, weights and the public model id change only while it is a draft, so that no user's
+//! bucket ever moves.
 
 use diesel_async::AsyncPgConnection;
 
@@ -14,23 +14,37 @@ use crate::tables::experiments::{self, Experiment, ExperimentChanges, NewExperim
 use crate::tables::variants::{self, Variant};
 use crate::values::{ExperimentId, Label, VariantId, Weight};
 
-/// Creates an experiment, which begins as a draft.
+/// Creates an experiment. It begins as a draft.
 ///
 /// # Errors
 ///
-/// [`Error::Invalid`] when the name is empty, or a text contains a NUL character or exceeds 65,536 bytes.
+/// [`Error::Invalid`] when the name is empty, or a text contains a NUL character or exceeds 65,536
+/// bytes.
 #[tracing::instrument(skip_all, fields(public_model_id = %new.public_model_id()))]
 pub async fn create(conn: &mut AsyncPgConnection, new: &NewExperiment) -> Result<Experiment> {
     new.check()?;
     experiments::insert(conn, new).await
 }
 
-/// Changes an experiment's name or description at any time, its public model id while it is a draft.
+/// Changes an experiment's name or description at any time, and its public model id while it is a
+/// draft.
+///
+/// ```no_run
+/// use model_experiments::experiments::{self, ExperimentChanges};
+/// # use model_experiments::{AsyncPgConnection, Result, values::ExperimentId};
+///
+/// # async fn rename(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<()> {
+/// let changes = ExperimentChanges::default().name("Foo: rc2 or rc3").description(None);
+/// let experiment = experiments::update(conn, id, &changes).await?;
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///
-/// - [`Error::NotDraft`] when the public model id of more than a draft is to change;
-/// - [`Error::Invalid`] when the name is empty, or a text contains a NUL character or exceeds 65,536 bytes;
+/// - [`Error::NotDraft`] when the public model id would change and it has left draft;
+/// - [`Error::Invalid`] when the name is empty, or a text contains a NUL character or exceeds
+///   65,536 bytes;
 /// - [`Error::ExperimentNotFound`].
 #[tracing::instrument(skip_all, fields(experiment = %id))]
 pub async fn update(
@@ -107,7 +121,7 @@ pub async fn set_weight(
     .await
 }
 
-/// Changes the label of a variant, until its experiment is completed. No bucket moves.
+/// Changes the label of a variant until its experiment is completed. No bucket moves.
 ///
 /// # Errors
 ///

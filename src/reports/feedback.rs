@@ -1,4 +1,4 @@
-//! Joining feedback: which version served the requests that clients speak of.
+//! Feedback: which version served the requests that clients rate.
 
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -23,7 +23,7 @@ pub struct ServedBy {
     pub client_request_id: String,
     /// The request's usage.
     pub usage_id: UsageId,
-    /// When it was served.
+    /// The instant at which the request was served.
     pub created_at: Timestamp,
     /// The version that served it.
     pub variant_version_id: VersionId,
@@ -46,12 +46,15 @@ fn served_by_query(ids: &[&str]) -> impl Returns<ServedBy> {
         .select(ServedBy::as_select())
 }
 
-/// What served the requests with these client request ids, in the order of the ids and, for an id that a
-/// client repeated, of time. Ids that no request has are left out.
+/// What served the requests with these client request ids.
+///
+/// Sorted by client request id, then by time, as a client may repeat an id. Ids that no request has
+/// are left out.
 ///
 /// # Errors
 ///
-/// [`Error::Invalid`](crate::Error::Invalid) when an id contains a NUL character or exceeds 65,536 bytes.
+/// [`Error::Invalid`](crate::Error::Invalid) when an id contains a NUL character or exceeds 65,536
+/// bytes.
 #[tracing::instrument(skip_all, fields(requests = client_request_ids.len()))]
 pub async fn served_by(
     conn: &mut AsyncPgConnection,

@@ -1,4 +1,4 @@
-//! The loss ledger: usages of an experiment that no request attributes, as where recording it failed.
+//! The loss ledger: usages of an experiment that have no request, because recording it failed.
 
 use diesel::prelude::*;
 use diesel_async::AsyncPgConnection;
@@ -42,11 +42,11 @@ fn list_query(
     query.order((usage::created_at, usage::id)).limit(page.limit())
 }
 
-/// The usages without a request that were made in `window`, on the public model id of `experiment` between its
-/// start and its end, if it has ended.
+/// The usages without a request that were made in `window` on the public model id of `experiment`,
+/// from its start to its end.
 ///
-/// Oldest first: what has been lost for longest is attributed first, and what is lost meanwhile comes at the end.
-/// Attributing what was listed takes it off the list:
+/// Oldest first, so that a usage that is lost meanwhile comes at the end. Attributing a usage takes
+/// it off the list:
 ///
 /// ```no_run
 /// use model_experiments::operations::{loss_ledger, record};
@@ -61,7 +61,7 @@ fn list_query(
 ///     let Some(last) = lost.last() else { break };
 ///     page = Page::after(last.cursor(), 500);
 ///     for usage in &lost {
-///         // Whatever the service still knows of it, as from its log.
+///         // What the service still knows of it, for example from its log.
 ///         if let Some(request) = logged(usage) {
 ///             let _outcome = record::attribute(conn, usage.id, &request).await?;
 ///         }
@@ -71,17 +71,19 @@ fn list_query(
 /// # }
 /// ```
 ///
-/// - A usage is found by its `requested_model`, which the host has to set to what the client asked for.
-/// - Its instant is the host's, the experiment's start and end are the database's: where their clocks differ, so do
-///   the list's ends. A request that was routed before the end and served after it isn't listed.
-/// - Pauses aren't left out: no request is served while the experiment is paused.
-/// - A usage whose request is still on its way, as in a recorder that retries, is listed too: let the window end before
-///   now by more than the deadline of its retries.
-/// - A page reads every usage in the rest of the window, on whatever model: hours or days are cheap, years aren't.
+/// - A usage is found by its `requested_model`, which the host sets to what the client asked for.
+/// - A usage's instant is by the host's clock, the experiment's start and end are by the
+///   database's. A request that was routed before the end and served after it isn't listed.
+/// - Pauses aren't left out. No request is served while the experiment is paused.
+/// - A usage whose request is still being retried by a recorder is listed too. Let the window end
+///   before now by more than the recorder's `retry_for`.
+/// - A page reads every usage in the rest of the window, on any model. Hours or days are cheap,
+///   years aren't.
 ///
 /// # Errors
 ///
-/// [`Error::ExperimentNotFound`](crate::Error::ExperimentNotFound). An experiment that never started has lost nothing.
+/// [`Error::ExperimentNotFound`](crate::Error::ExperimentNotFound). An experiment that never
+/// started has an empty list.
 #[tracing::instrument(skip_all, fields(%experiment))]
 pub async fn list(
     conn: &mut AsyncPgConnection,

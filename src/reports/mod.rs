@@ -1,4 +1,8 @@
-//! What came of it: an experiment as a whole, what its versions served, and what was lost.
+//! What came of an experiment: its overview, what its versions served, which version users rated,
+//! and what was lost.
+//!
+//! Windows are half-open: the start is in, the end is not. Every function may also fail with
+//! [`Error::Transient`](crate::Error::Transient) or [`Error::Database`](crate::Error::Database).
 
 pub mod feedback;
 pub mod loss_ledger;

@@ -1,4 +1,4 @@
-//! An experiment as a whole: its variants, and what each serves.
+//! The overview: an experiment, its variants, and what each serves.
 
 use diesel::prelude::*;
 use diesel_async::AsyncPgConnection;

@@ -1,4 +1,4 @@
-//! Summing up what the versions of an experiment served.
+//! The summary: what each version of an experiment served.
 
 use diesel::dsl::{auto_type, count, count_star};
 use diesel::pg::Pg;
@@ -91,8 +91,8 @@ fn served(experiment: ExperimentId, from: Timestamp, to: Timestamp) -> _ {
         .filter(request::created_at.lt(to))
 }
 
-/// The plain sums, apart from the distinct counts: on a distributed database these would make it ship
-/// every row.
+/// The plain sums. Distinct counts are a query of their own: on a distributed database they would
+/// make it ship every row.
 fn sum_query(experiment: ExperimentId, window: &Range<Timestamp>) -> impl Returns<(Group, Totals)> {
     served(experiment, window.start, window.end)
         .group_by((variant::id, variant::label, request::variant_version_id))
@@ -136,11 +136,11 @@ fn count_users_by_subject_query(
         ))
 }
 
-/// What each version of `experiment` served from `window.start` on and before `window.end`, in the order
-/// of the variants' and versions' ids. Versions that served nothing are left out.
+/// What each version of `experiment` served in the half-open `window`, in the order of the
+/// variants' and versions' ids. Versions that served nothing are left out.
 ///
-/// Users are counted by a second query: in a window that is still being written to they may
-/// include those of requests that came in between.
+/// Users are counted by a second query. In a window that is still being written to, they may
+/// include users of requests that came in between.
 ///
 /// # Errors
 ///
@@ -167,11 +167,11 @@ pub async fn by_version(
         .collect())
 }
 
-/// The same, apart for each allocation subject: a user may count under several.
+/// The same for each allocation subject. A user may count under several.
 ///
 /// # Errors
 ///
-/// As [`by_version`].
+/// Those of [`by_version`].
 #[tracing::instrument(skip_all, fields(%experiment))]
 pub async fn by_version_and_subject(
     conn: &mut AsyncPgConnection,

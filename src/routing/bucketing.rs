@@ -1,8 +1,9 @@
 //! Which variant a subject is bucketed into: a pure function of the experiment and the subject.
 //!
-//! Byte-compatible with gateways that already run. The bucket is the first four bytes of the SHA-256 of
-//! `model_exp_{experiment id}_{subject}_{value}`, as a big-endian number, modulo the sum of the weights. Variants
-//! share the buckets in ascending order of their ids, each as many as its weight.
+//! Byte-compatible with gateways that already run. The bucket is the first four bytes of the
+//! SHA-256 of `model_exp_{experiment id}_{subject}_{value}`, as a big-endian number, modulo the sum
+//! of the weights. Variants share the buckets in ascending order of their ids, each as many as its
+//! weight.
 
 use sha2::{Digest, Sha256};
 
@@ -128,7 +129,8 @@ mod tests {
     use super::*;
     use crate::values::AllocationSubject::{Ip, Machine, User};
 
-    /// Computed by Python: `int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big") % total`.
+    /// Computed by Python:
+    /// `int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big") % total`.
     const VECTORS: [(&str, AllocationSubject, &str, u64, u64); 9] = [
         ("0193b5c0-7e2a-7c31-9f4e-2b6a1d8c5e90", User, "user-1", 2, 1),
         ("0193b5c0-7e2a-7c31-9f4e-2b6a1d8c5e90", User, "user-1", 100, 41),

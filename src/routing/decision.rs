@@ -38,7 +38,8 @@ pub struct Served {
     pub(super) picked: Picked,
 }
 
-/// A picked variant. All variants of an experiment live on together for as long as one of them serves a request.
+/// A picked variant. All variants of an experiment live on together for as long as one of them
+/// serves a request.
 #[derive(Clone)]
 pub(super) struct Picked {
     pub(super) variants: Arc<ServingVariants>,

@@ -12,8 +12,8 @@ use crate::values::{ExperimentId, Status};
 
 /// An experiment that is active or paused, with what its variants serve now.
 ///
-/// It is served as a whole or not at all. Where one variant has nothing that can be served, nobody is: the shares of
-/// the others would no longer be those of the experiment.
+/// It is served as a whole or not at all. Where one variant has nothing that can be served, nobody
+/// is: the shares of the others would no longer be those of the experiment.
 ///
 /// Clones share what it serves.
 #[derive(Debug, Clone)]

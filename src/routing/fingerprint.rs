@@ -3,8 +3,8 @@
 use crate::routing::rows::{Experiment, VersionIdentity};
 use crate::values::{ExperimentId, Status, Timestamp, VariantId, Weight};
 
-/// Everything that routing an experiment depends on, except the content of its versions. Two equal fingerprints
-/// serve the same.
+/// Everything that routing an experiment depends on, except the content of its versions. Two equal
+/// fingerprints serve the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fingerprint {
     experiment: ExperimentId,
@@ -38,7 +38,8 @@ impl Fingerprint {
         }
     }
 
-    /// The instant, by the database's clock, at which the first of the scheduled versions becomes effective.
+    /// The instant, by the database's clock, at which the first of the scheduled versions becomes
+    /// effective.
     pub(crate) fn next_change(&self) -> Option<Timestamp> {
         self.variants.iter().filter_map(|variant| variant.next_effective_at).min()
     }

@@ -1,6 +1,10 @@
-//! Who serves a request: which variant a subject is bucketed into, and what it serves now.
+//! Who serves a request: the variant that a subject is bucketed into, and the version that it
+//! serves now.
 //!
-//! The only room in which an encrypted key is loaded.
+//! A gateway asks a [`RoutingCache`] on each request, which answers from memory. [`load`] asks the
+//! database once. Both give a [`Route`] to match on.
+//!
+//! This is the only module that loads encrypted keys.
 
 pub(crate) mod bucketing;
 mod cache;

@@ -1,6 +1,7 @@
 //! The queries of routing: what is routed, and what it serves now by the database's clock.
 //!
-//! The only place that loads an encrypted key. The cost of each query does not grow with the number of old versions.
+//! The only place that loads an encrypted key. The cost of each query does not grow with the number
+//! of old versions.
 
 use diesel::dsl::{AsExprOf, auto_type};
 use diesel::prelude::*;
@@ -107,8 +108,8 @@ fn list_fingerprints_query(seen: Option<Timestamp>) -> impl Returns<PolledRow<Ve
     ))
 }
 
-/// The experiment that is active or paused on `public_model_id`, with what its variants serve now by the database's
-/// clock.
+/// The experiment that is active or paused on `public_model_id`, with what its variants serve now
+/// by the database's clock.
 ///
 /// A service that routes every request asks a [`RoutingCache`](crate::RoutingCache) instead.
 ///
@@ -143,10 +144,11 @@ pub async fn load(
     Ok(experiments.next().map(RoutedExperiment::new))
 }
 
-/// Every experiment that is active or paused, by public model id, with what its variants serve now by the database's
-/// clock.
+/// Every experiment that is active or paused, by public model id, with what its variants serve now
+/// by the database's clock.
 ///
-/// An experiment that can't be served is among them, and its [`route`](RoutedExperiment::route) says why.
+/// An experiment that can't be served is among them, and its [`route`](RoutedExperiment::route)
+/// says why.
 ///
 /// # Errors
 ///
@@ -156,7 +158,7 @@ pub async fn load_all(conn: &mut AsyncPgConnection) -> Result<HashMap<String, Ro
     Ok(load_all_since(conn, None).await?.experiments.into_iter().collect())
 }
 
-/// Every routed experiment, by a clock that was `seen` to say an instant.
+/// Every routed experiment. Now is no earlier than `seen`.
 pub(crate) async fn load_all_since(
     conn: &mut AsyncPgConnection,
     seen: Option<Timestamp>,
@@ -164,7 +166,7 @@ pub(crate) async fn load_all_since(
     Ok(Loaded::new(list_query(seen).load(conn).await?, RoutedExperiment::new))
 }
 
-/// The experiments that are routed on `public_model_ids`, by a clock that was `seen` to say an instant.
+/// The experiments that are routed on `public_model_ids`. Now is no earlier than `seen`.
 pub(crate) async fn load_some(
     conn: &mut AsyncPgConnection,
     public_model_ids: &[String],
@@ -174,7 +176,7 @@ pub(crate) async fn load_some(
     Ok(Loaded::new(rows, RoutedExperiment::new))
 }
 
-/// The fingerprints of every routed experiment, by a clock that was `seen` to say an instant.
+/// The fingerprints of every routed experiment. Now is no earlier than `seen`.
 pub(crate) async fn load_fingerprints(
     conn: &mut AsyncPgConnection,
     seen: Option<Timestamp>,

@@ -13,8 +13,8 @@ use crate::values::{
     Weight,
 };
 
-/// An experiment. Its public model id is plain text, so that one that breaks the rule of its type keeps no other
-/// experiment from being loaded.
+/// An experiment. Its public model id is plain text, so that one that breaks the rule of its type
+/// keeps no other experiment from being loaded.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = experiment, check_for_backend(Pg))]
 pub(crate) struct ExperimentRow {
@@ -67,7 +67,8 @@ impl FromSql<SqlVersion, Pg> for VersionRow {
     }
 }
 
-/// A value that may break a rule of its type. An unreadable one keeps no other experiment from being served.
+/// A value that may break a rule of its type. An unreadable one keeps no other experiment from
+/// being served.
 #[derive(Debug, FromSqlRow)]
 pub(crate) struct Readable<T>(pub(super) Result<T, InvalidValue>);
 
@@ -102,7 +103,8 @@ pub(crate) struct Row<V> {
     current: Option<V>,
 }
 
-/// What a cache asks beside: when the variant's next version becomes effective, and what time it is.
+/// What a cache asks beside: when the variant's next version becomes effective, and what time it
+/// is.
 #[derive(Debug, Queryable)]
 #[diesel(check_for_backend(Pg))]
 pub(crate) struct PolledRow<V> {
@@ -115,8 +117,8 @@ pub(crate) struct PolledRow<V> {
 }
 
 impl<V> PolledRow<V> {
-    /// The row, and the instant at which the variant's next version becomes effective. One that can't be read is beyond
-    /// any calendar, and never comes.
+    /// The row, and the instant at which the variant's next version becomes effective. One that
+    /// can't be read is beyond any calendar, and never comes.
     pub(super) fn split(self) -> (Row<V>, Option<Timestamp>) {
         let Self { experiment, variant, current, next_effective_at, now: _ } = self;
         let next_effective_at = next_effective_at.and_then(|Readable(instant)| instant.ok());
@@ -141,8 +143,8 @@ pub(super) struct Experiment<V> {
     pub(super) variants: Vec<Variant<V>>,
 }
 
-/// Groups rows, each with the instant at which its variant's next version becomes effective, by experiment. The
-/// database isn't asked to sort what may be a hundred megabytes.
+/// Groups rows, each with the instant at which its variant's next version becomes effective, by
+/// experiment. The database isn't asked to sort what may be a hundred megabytes.
 pub(super) fn grouped<V>(
     rows: impl IntoIterator<Item = (Row<V>, Option<Timestamp>)>,
 ) -> impl Iterator<Item = Experiment<V>> {

@@ -8,17 +8,17 @@ use crate::values::{InvalidValue, VariantId, VersionId};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unavailable {
-    /// Neither a user, nor a machine, nor an address is known to bucket by.
-    #[error("the request has no user id, machine id or client address to bucket by")]
+    /// No user, machine or address is known to bucket by.
+    #[error("the request has no user id, machine id or client address to bucket by; pass one")]
     NoSubject,
     /// The experiment has no variant.
     #[error("the experiment has no variant")]
     NoVariant,
     /// A variant of the experiment has no version that is effective yet.
-    #[error("variant {0} has no version that is effective yet")]
+    #[error("variant {0} has no version that is effective yet; publish one")]
     NoCurrentVersion(VariantId),
     /// The current version of one of the experiment's variants can't be read.
-    #[error("version {version} can't be read: {reason}")]
+    #[error("version {version} can't be read: {reason}; publish another")]
     Unreadable {
         /// The version.
         version: VersionId,
@@ -33,7 +33,9 @@ pub enum Unavailable {
         /// The rule that it breaks.
         reason: Arc<InvalidValue>,
     },
-    /// A routing cache hasn't heard of the database for longer than it may serve what it holds.
-    #[error("the routing cache is older than it may be; see whether the database can be reached")]
+    /// The routing cache is older than `max_staleness`.
+    #[error(
+        "the routing cache is older than max_staleness; see whether the database can be reached"
+    )]
     Stale,
 }

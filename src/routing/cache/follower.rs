@@ -1,4 +1,4 @@
-//! The task that keeps what is held up to date.
+//! The task that keeps a routing cache up to date.
 
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use futures_util::{FutureExt, StreamExt};
@@ -21,38 +21,39 @@ use crate::routing::experiment::RoutedExperiment;
 use crate::routing::query;
 use crate::values::Timestamp;
 
-/// How far apart polls are at least, however closely scheduled versions follow each other.
+/// The shortest interval of polls, however closely scheduled versions follow each other.
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How many public model ids are loaded by one query.
+/// The most public model ids of one query.
 const BATCH: usize = 500;
 
-/// Keeps what is held up to date, over a connection of its own.
+/// Keeps the cache up to date, over a connection of its own.
 pub(super) struct Follower {
     connect: ConnectOptions,
     options: RoutingOptions,
     held: Arc<Held>,
     conn: AsyncPgConnection,
     clock: DatabaseClock,
-    /// When to ask for all that changed: because it is time again, or because a scheduled version takes over.
+    /// The next poll: after the interval, or when a scheduled version becomes effective.
     poll_at: Instant,
 }
 
 enum Event {
-    /// Somebody said that something else is routed on these public model ids.
-    Announced(Vec<String>),
-    /// It is time to ask.
+    /// The routing of these public model ids changed.
+    Notified(Vec<String>),
+    /// It is time to poll.
     Due,
 }
 
 impl Follower {
-    /// Loads all that is routed.
+    /// Connects, and loads every routed experiment.
     pub(super) async fn start(connect: ConnectOptions, options: RoutingOptions) -> Result<Self> {
         let connect = connect
-            // Notifications are sent by the primary alone.
+            // Only the primary sends notifications.
             .primary()
             .statement_timeout(options.load_timeout)
-            // The server would compile a large query anew each time, which takes it longer than running it.
+            // The server would compile a large query anew each time, which takes longer than
+            // running it.
             .setting("jit", "off");
         let mut conn = listen(&connect, &options).await?;
         let (asked, asked_coarsely) = (Instant::now(), coarsetime::Instant::now());
@@ -69,12 +70,12 @@ impl Follower {
         Ok(Self { connect, options, held, conn, clock, poll_at })
     }
 
-    /// What it keeps up to date.
+    /// The state that it keeps up to date.
     pub(super) fn held(&self) -> Arc<Held> {
         Arc::clone(&self.held)
     }
 
-    /// Keeps it up to date for as long as the future is polled.
+    /// Follows changes until it is aborted.
     pub(super) async fn run(mut self) {
         loop {
             // A metrics recorder or a tracing subscriber is the host's code, and may panic.
@@ -91,29 +92,29 @@ impl Follower {
     async fn follow(&mut self) -> Result<Infallible> {
         loop {
             match self.next_event().await? {
-                Event::Announced(ids) => self.reload(&ids).await?,
+                Event::Notified(ids) => self.reload(&ids).await?,
                 Event::Due => self.poll().await?,
             }
         }
     }
 
     async fn next_event(&mut self) -> Result<Event> {
-        let mut announcements = pin!(self.conn.notifications_stream());
+        let mut notifications = pin!(self.conn.notifications_stream());
         let first = tokio::select! {
-            announced = announcements.next() => announced,
+            notified = notifications.next() => notified,
             () = sleep_until(self.poll_at.into()) => return Ok(Event::Due),
         };
         let mut ids = BTreeSet::new();
         let mut next = Some(first);
-        // Those that wait already are answered together.
-        while let Some(announced) = next {
-            ids.insert(announced.ok_or_else(ended)??.payload);
-            next = if ids.len() < BATCH { announcements.next().now_or_never() } else { None };
+        // Notifications that wait already are answered together.
+        while let Some(notified) = next {
+            ids.insert(notified.ok_or_else(ended)??.payload);
+            next = if ids.len() < BATCH { notifications.next().now_or_never() } else { None };
         }
-        Ok(Event::Announced(ids.into_iter().collect()))
+        Ok(Event::Notified(ids.into_iter().collect()))
     }
 
-    /// Asks what changed, and loads it.
+    /// Compares fingerprints, and loads what differs.
     async fn poll(&mut self) -> Result<()> {
         self.held.observe();
         let (asked, asked_coarsely) = (Instant::now(), coarsetime::Instant::now());
@@ -130,7 +131,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Loads what is routed on `public_model_ids`.
+    /// Loads the experiments that are routed on `public_model_ids`.
     async fn reload(&mut self, public_model_ids: &[String]) -> Result<()> {
         let last = self.clock.last();
         let load = query::load_some(&mut self.conn, public_model_ids, last);
@@ -175,14 +176,14 @@ impl Follower {
         }
     }
 
-    /// Listens again, and loads what changed since.
+    /// Connects, listens, and loads what changed since.
     async fn resume(&mut self) -> Result<()> {
         self.conn = listen(&self.connect, &self.options).await?;
         self.poll().await
     }
 }
 
-/// When to poll next: after the interval, or when a scheduled version takes over.
+/// The next poll: after the interval, or when a scheduled version becomes effective.
 fn poll_at(
     asked: Instant,
     options: &RoutingOptions,
@@ -194,7 +195,8 @@ fn poll_at(
     clock.when(change).map_or(regular, |change| change.clamp(earliest, regular.max(earliest)))
 }
 
-/// A connection that hears of changes. What it loads afterwards lacks none that it won't hear of.
+/// A connection that listens for notifications. A later load misses no change: what it doesn't see
+/// is notified.
 async fn listen(connect: &ConnectOptions, options: &RoutingOptions) -> Result<AsyncPgConnection> {
     let mut conn = connect.connect_within(options.load_timeout).await?;
     in_time(options, async { Ok(conn.batch_execute(&format!("LISTEN {CHANNEL}")).await?) }).await?;
@@ -209,7 +211,7 @@ fn ended() -> Error {
     Error::transient(Transient::ConnectionLost, "the server closed the connection")
 }
 
-/// Says of an experiment that can't be served why, unless that has been said of what was held before.
+/// Logs why an experiment can't be served, unless the cached one had the same reason.
 fn report(public_model_id: &str, loaded: &RoutedExperiment, held: Option<&RoutedExperiment>) {
     if let Some(reason) = loaded.broken()
         && held.and_then(RoutedExperiment::broken) != Some(reason)

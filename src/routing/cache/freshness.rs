@@ -4,8 +4,9 @@ use coarsetime::Instant;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// When all that is held was last known to be what the database has. It is measured by the monotonic clock: nobody's
-/// calendar matters. Every pick asks for the age, and a clock that is exact to some milliseconds answers in a fifth of
+/// The instant at which the cache was last known to be up to date, by the monotonic clock.
+///
+/// Every pick asks for the age. A coarse clock, exact to some milliseconds, answers in a fifth of
 /// the time.
 pub(super) struct Freshness {
     start: Instant,
@@ -14,12 +15,12 @@ pub(super) struct Freshness {
 }
 
 impl Freshness {
-    /// All that is held was asked for at `asked`.
+    /// A cache that was loaded by a query sent at `asked`.
     pub(super) fn new(asked: Instant) -> Self {
         Self { start: asked, confirmed: AtomicU64::new(0) }
     }
 
-    /// All that is held is what the database had at `asked` or later.
+    /// The cache is as new as a query sent at `asked`.
     pub(super) fn confirm(&self, asked: Instant) {
         self.confirmed.store(self.nanoseconds(asked), Ordering::Release);
     }

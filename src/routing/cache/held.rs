@@ -1,4 +1,4 @@
-//! What a routing cache holds, how old it is, and what is counted of it.
+//! The state of a routing cache: its snapshot, its freshness and its metrics.
 
 use coarsetime::Instant;
 
@@ -8,7 +8,7 @@ use crate::routing::cache::snapshot::Snapshot;
 use crate::routing::experiment::RoutedExperiment;
 use crate::values::Timestamp;
 
-/// What picks read and the follower writes.
+/// The state that picks read and the follower writes.
 pub(super) struct Held {
     pub(super) snapshot: Snapshot,
     pub(super) freshness: Freshness,
@@ -27,14 +27,14 @@ impl Held {
         held
     }
 
-    /// All that is held is what the database had at `asked` or later.
+    /// The cache is as new as a query sent at `asked`.
     pub(super) fn confirm(&self, asked: Instant) {
         self.freshness.confirm(asked);
         self.metrics.polls.increment(1);
         self.tell_confirmed();
     }
 
-    /// What was routed on some public model ids was replaced.
+    /// Counts the public model ids that were loaded anew.
     pub(super) fn reloaded(&self, public_model_ids: usize) {
         self.metrics.reloads.increment(public_model_ids as u64);
         self.metrics.experiments.set(self.snapshot.len() as f64);

@@ -1,4 +1,4 @@
-//! What a routing cache counts, through the `metrics` facade.
+//! The metrics of a routing cache.
 
 use metrics::{Counter, Gauge, counter, gauge};
 
@@ -13,7 +13,7 @@ const RELOADS: &str = "model_experiments_routing_reloads_total";
 const POLLS: &str = "model_experiments_routing_polls_total";
 const RECONNECTS: &str = "model_experiments_routing_reconnects_total";
 
-/// Handles that are looked up once: counting a pick is one addition.
+/// Handles that are looked up once, so that counting a pick is one addition.
 pub(super) struct Metrics {
     served: Counter,
     not_experimented: Counter,
@@ -34,17 +34,17 @@ impl Metrics {
         metrics::describe_gauge!(
             AGE,
             metrics::Unit::Seconds,
-            "How long ago all that is held was what the database has"
+            "Time since the cache was last known to be up to date"
         );
         metrics::describe_gauge!(
             CONFIRMED,
             metrics::Unit::Seconds,
-            "When all that is held was last known to be what the database has, in Unix time"
+            "Unix time at which the cache was last known to be up to date"
         );
         metrics::describe_gauge!(EXPERIMENTS, "Experiments that are active or paused");
-        metrics::describe_counter!(RELOADS, "Public model ids whose routing was loaded anew");
-        metrics::describe_counter!(POLLS, "Times that the database was asked for all that changed");
-        metrics::describe_counter!(RECONNECTS, "Connections to the database that were made anew");
+        metrics::describe_counter!(RELOADS, "Public model ids that were loaded anew");
+        metrics::describe_counter!(POLLS, "Polls of all fingerprints");
+        metrics::describe_counter!(RECONNECTS, "Reconnects to the database");
         Self {
             served: counter!(PICKS, "outcome" => "served"),
             not_experimented: counter!(PICKS, "outcome" => "not_experimented"),

@@ -23,20 +23,31 @@ use crate::routing::cache::held::Held;
 use crate::routing::decision::Route;
 use crate::routing::unavailable::Unavailable;
 
-/// Who serves a request, answered from memory: [`pick`](Self::pick) neither waits nor allocates.
+/// Routing decisions from memory. [`pick`](Self::pick) neither waits nor allocates.
 ///
-/// A task of its own keeps what is held up to date, over one connection of its own. Every operation of this crate that
-/// changes routing announces it when it is committed, and the task loads what changed: within milliseconds, every cache
-/// of every service has it. It also asks for changes every few seconds, in case they were made by other means or
-/// an announcement was lost, and wakes when a scheduled version takes over, by the database's clock. What one pick
-/// has seen, no later one unsees: also not when the database's clock is set back, unless the database itself has lost it,
-/// as in a failover to a replica that lagged behind.
+/// # Freshness
 ///
-/// While the database can't be reached, routing goes on by what is held, until that is older than
-/// [`max_staleness`](RoutingOptions::max_staleness); then every model is unavailable. An experiment that can't be served,
-/// as when its upstream can't be read, is unavailable by itself, and is reported once as an error through `tracing`.
+/// A task keeps the cache up to date, over one connection of its own.
 ///
-/// Clones share one cache. When the last is dropped, its task ends.
+/// - **Notifications.** Every operation of this crate that changes routing notifies when it
+///   commits, and the task loads what changed.
+/// - **Polls.** The task also compares fingerprints every
+///   [`poll_interval`](RoutingOptions::poll_interval), in case a change was made by other means or
+///   a notification was lost.
+/// - **Schedules.** The task wakes when a scheduled version becomes effective, by the database's
+///   clock.
+///
+/// A pick never answers by an older state than an earlier pick did, even where the database's clock
+/// was set back. The exception is a failover to a replica that had not received a change.
+///
+/// # Outages
+///
+/// While the database can't be reached, the cache serves what it holds until that is older than
+/// [`max_staleness`](RoutingOptions::max_staleness). Past that, every model is unavailable. An
+/// experiment that can't be served, for example because an upstream is unreadable, is unavailable
+/// by itself, and is logged once as an error.
+///
+/// # Example
 ///
 /// ```no_run
 /// use model_experiments::routing::{Route, Subject};
@@ -60,21 +71,33 @@ use crate::routing::unavailable::Unavailable;
 /// # }
 /// ```
 ///
+/// Clones share one cache. When the last is dropped, its task ends.
+///
 /// # Other writers
 ///
-/// Whoever changes routing by other means can announce it too, in the same transaction:
-/// `SELECT pg_notify('model_experiment_routing', 'partner/preview-foo')`. Notifications need a session on the primary:
-/// behind a proxy that pools transactions, give the cache the server's own URL, or it relies on asking. Of several hosts
-/// in the URL it takes the one that takes writes.
+/// A writer of raw SQL can notify too, in the same transaction:
+/// `SELECT pg_notify('model_experiment_routing', 'partner/preview-foo')`.
+///
+/// Notifications need a session on the primary. Behind a proxy that pools transactions, give the
+/// cache the server's own URL, or it relies on polls. Of several hosts in the URL it takes the one
+/// that takes writes.
 ///
 /// # Metrics
 ///
-/// Through the `metrics` facade, to the recorder that is installed when the cache starts: the counters
-/// `model_experiments_routing_picks_total` with the label `outcome` (`served`, `not_experimented`, `paused`,
-/// `unavailable`, `stale`), `…_reloads_total`, `…_polls_total` and `…_reconnects_total`, and the gauges
-/// `…_age_seconds`, `…_confirmed_timestamp_seconds` and `…_experiments`, where `…` stands for `model_experiments_routing`.
-/// The age is set whenever the database is asked, or can't be; for an alert take the timestamp, which also tells of a cache
-/// whose runtime has ended.
+/// Through the `metrics` facade, to the recorder that is installed when the cache starts. Every
+/// name begins with `model_experiments_routing_`.
+///
+/// | Name | Kind | Meaning |
+/// |---|---|---|
+/// | `picks_total` | counter | Picks by `outcome`: `served`, `not_experimented`, `paused`, `unavailable`, `stale` |
+/// | `reloads_total` | counter | Public model ids that were loaded anew |
+/// | `polls_total` | counter | Polls |
+/// | `reconnects_total` | counter | Reconnects |
+/// | `age_seconds` | gauge | Age, set on each poll or failed attempt |
+/// | `confirmed_timestamp_seconds` | gauge | Unix time at which the cache was last up to date |
+/// | `experiments` | gauge | Experiments that are active or paused |
+///
+/// Alert on `confirmed_timestamp_seconds`: it also reveals a cache whose runtime has ended.
 #[derive(Clone)]
 pub struct RoutingCache(Arc<Inner>);
 
@@ -85,13 +108,16 @@ struct Inner {
 }
 
 impl RoutingCache {
-    /// Connects, loads every routed experiment, and follows changes in a task of the current runtime.
+    /// Connects, loads every routed experiment, and follows changes in a task of the current
+    /// runtime.
     ///
     /// # Errors
     ///
-    /// - [`Error::Configuration`](crate::Error::Configuration) when the URL or an option can't be used;
-    /// - [`Error::Transient`](crate::Error::Transient) when the database can't be reached or doesn't answer in time;
-    /// - what else the database says, as when it has no such tables.
+    /// - [`Error::Configuration`](crate::Error::Configuration) when the URL or an option can't be
+    ///   used;
+    /// - [`Error::Transient`](crate::Error::Transient) when the database can't be reached or
+    ///   doesn't answer in time;
+    /// - [`Error::Database`](crate::Error::Database) when it lacks the tables.
     ///
     /// # Panics
     ///
@@ -105,11 +131,12 @@ impl RoutingCache {
         Ok(Self(Arc::new(Inner { held, max_staleness, follower })))
     }
 
-    /// What to do with a request of `subject` for `public_model_id`, which is whatever the client asked for. It
-    /// allocates nothing, but for a place among the readers at a thread's first pick.
+    /// What to do with a request of `subject` for `public_model_id`, the model that the client
+    /// asked for.
     ///
-    /// [`Route::NotExperimented`] is only said by a cache that has loaded everything and isn't stale: past
-    /// `max_staleness`, every pick is [`Unavailable::Stale`].
+    /// It allocates nothing, except a reader's slot at a thread's first pick. Only a cache that
+    /// isn't stale answers [`Route::NotExperimented`]. Past `max_staleness`, every pick is
+    /// [`Unavailable::Stale`].
     pub fn pick(&self, public_model_id: &str, subject: Subject<'_>) -> Route {
         let held = &self.0.held;
         let route = if held.freshness.age() > self.0.max_staleness {
@@ -121,9 +148,10 @@ impl RoutingCache {
         route
     }
 
-    /// How long ago all that is held was known to be what the database has. It grows to the poll interval, and
-    /// beyond it while the database can't be asked. It is exact to some milliseconds. Where the system's monotonic clock stands still while a machine
-    /// sleeps, so does the age.
+    /// The time since the cache was last known to be up to date, exact to some milliseconds.
+    ///
+    /// It grows to the poll interval, and beyond while the database can't be reached. Where the
+    /// system's monotonic clock stands still while a machine sleeps, so does the age.
     pub fn age(&self) -> Duration {
         self.0.held.freshness.age()
     }
@@ -138,8 +166,8 @@ impl RoutingCache {
         self.len() == 0
     }
 
-    /// Ends the task, for all clones, and waits until it has ended; a second call returns at once. Picks go on until
-    /// what is held is stale.
+    /// Ends the task, for all clones, and waits until it has ended. A second call returns at once.
+    /// Picks go on until the cache is stale.
     pub async fn shutdown(&self) {
         let follower = self.0.follower().take();
         if let Some(follower) = follower {

@@ -1,4 +1,4 @@
-//! How a routing cache is to be kept.
+//! The options of a routing cache.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 /// The longest poll interval.
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How a [`RoutingCache`](super::RoutingCache) is to be kept up to date.
+/// The intervals and limits of a [`RoutingCache`](crate::RoutingCache).
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct RoutingOptions {
@@ -27,21 +27,24 @@ impl Default for RoutingOptions {
 }
 
 impl RoutingOptions {
-    /// How often to ask what changed, for changes that weren't announced or whose announcement was lost; 5 seconds
-    /// unless set, a day at most. The question costs the database in proportion to the variants that are routed.
+    /// The interval of polls, which find changes whose notification was not sent or was lost. The
+    /// default is 5 seconds, the maximum a day. A poll costs the database in proportion to the
+    /// routed variants.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval;
         self
     }
 
-    /// How long to route by what is held when the database can't be asked; 10 minutes unless set. It is longer than
-    /// the poll interval. Past it every model is unavailable, experimented with or not: what isn't known could be.
+    /// The age up to which the cache is served while the database can't be reached. The default is
+    /// 10 minutes. It must exceed the poll interval. Past it, every model is unavailable, also one
+    /// without an experiment: one may have begun.
     pub fn max_staleness(mut self, staleness: Duration) -> Self {
         self.max_staleness = staleness;
         self
     }
 
-    /// How long the database may take to answer before the connection counts as lost; 10 seconds unless set.
+    /// The time without an answer after which the connection counts as lost. The default is 10
+    /// seconds.
     pub fn load_timeout(mut self, timeout: Duration) -> Self {
         self.load_timeout = timeout;
         self
@@ -50,13 +53,13 @@ impl RoutingOptions {
     pub(super) fn check(&self) -> Result<()> {
         let refused = |reason: &str| Err(Error::configuration(reason));
         if self.poll_interval.is_zero() || self.load_timeout.is_zero() {
-            return refused("the poll interval and the load timeout must be longer than nothing");
+            return refused("poll_interval and load_timeout must be longer than zero");
         }
         if self.poll_interval > MAX_POLL_INTERVAL {
-            return refused("the poll interval must be at most a day");
+            return refused("poll_interval must be at most a day");
         }
         if self.max_staleness <= self.poll_interval {
-            return refused("max_staleness must be longer than the poll interval");
+            return refused("max_staleness must be longer than poll_interval");
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What a routing cache holds.
+//! The experiments in a routing cache.
 
 use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
@@ -11,13 +11,13 @@ use crate::routing::decision::Route;
 use crate::routing::experiment::RoutedExperiment;
 use crate::routing::fingerprint::Fingerprint;
 
-/// How many maps the experiments are spread over: a change copies one of them. Of ten thousand experiments it has
-/// forty, which takes a hundredth of what loading the change takes.
+/// The maps that the experiments are spread over. A change copies one of them: of ten thousand
+/// experiments it has forty, and copying it takes a hundredth of what loading the change takes.
 const SHARDS: usize = 256;
 
 type Shard = HashMap<Arc<str>, RoutedExperiment, RandomState>;
 
-/// Every routed experiment under its public model id. One task changes it, any number read it without waiting.
+/// Every routed experiment by its public model id. One task changes it, and readers never wait.
 pub(super) struct Snapshot {
     shards: Box<[ArcSwap<Shard>]>,
     hasher: RandomState,
@@ -46,7 +46,7 @@ impl Snapshot {
         self.shard(public_model_id).load().get(public_model_id).cloned()
     }
 
-    /// Replaces what is routed on each of the public model ids; nothing is, where there is no experiment.
+    /// Replaces the experiment of each public model id. `None` removes it.
     pub(super) fn replace<'i>(
         &self,
         changes: impl IntoIterator<Item = (&'i str, Option<RoutedExperiment>)>,
@@ -91,6 +91,6 @@ impl Snapshot {
 }
 
 fn shard(hasher: &RandomState, public_model_id: &str) -> usize {
-    // The maps look at other bits of their own hashes, which are seeded otherwise.
+    // The maps have hashers of their own, with other seeds.
     (hasher.hash_one(public_model_id) % SHARDS as u64) as usize
 }
