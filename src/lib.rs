@@ -1,12 +1,12 @@
-//! A/B tests of preview LLM checkpoints behind a gateway, on PostgreSQL, with every query checked by
-//! the compiler.
+//! A/B tests of preview LLM checkpoints behind a gateway, on PostgreSQL, with every query checked
+//! by the compiler.
 //!
 //! # Why
 //!
-//! A preview model is served by several checkpoints, which are replaced while traffic runs. This crate
-//! decides which checkpoint serves a user, keeps the decision stable, records which version served each
-//! request, and refuses whatever would make the comparison untrue. It is a library: a backend service
-//! links it, and the tables stand in the service's own database.
+//! A preview model is served by several checkpoints, which are replaced while traffic runs. This
+//! crate decides which checkpoint serves a user, keeps the decision stable, records which version
+//! served each request, and refuses whatever would make the comparison untrue. It is a library: a
+//! backend service links it, and the tables stand in the service's own database.
 //!
 //! # Example
 //!
@@ -97,7 +97,8 @@
 //!                  └─ microdollar_usage                         what the request used and cost, 1:1
 //! ```
 //!
-//! - A **variant** never changes once its experiment has left draft, so that a user's variant never does.
+//! - A **variant** never changes once its experiment has left draft, so that a user's variant never
+//!   does.
 //! - A **version** is immutable. A hot swap publishes another. The current one has the latest
 //!   `effective_at` that has come.
 //! - A **request** holds no prompt, only hashes under which the host keeps it.
@@ -114,9 +115,9 @@
 //!
 //! # Errors and retries
 //!
-//! Every fallible call returns [`Error`], an enum by cause. It keeps the error that it comes from as its
-//! source, and never contains a key or a prompt. [`Error::is_retryable`] says whether the same call may
-//! succeed later. Whether a repetition is harmless:
+//! Every fallible call returns [`Error`], an enum by cause. It keeps the error that it comes from
+//! as its source, and never contains a key or a prompt. [`Error::is_retryable`] says whether the
+//! same call may succeed later. Whether a repetition is harmless:
 //!
 //! | Operation | Repeat it after a lost connection |
 //! |---|---|
@@ -128,16 +129,16 @@
 //!
 //! # Cancellation
 //!
-//! Every future may be dropped. An operation that is dropped in the middle may leave its transaction open
-//! on that connection. The connection then refuses everything with a retryable error, the [`Pool`] never
-//! hands it out again, and closing it rolls the transaction back. A record that [`Recorder::submit`] took
-//! is written whether or not anybody awaits its receipt.
+//! Every future may be dropped. An operation that is dropped in the middle may leave its
+//! transaction open on that connection. The connection then refuses everything with a retryable
+//! error, the [`Pool`] never hands it out again, and closing it rolls the transaction back. A
+//! record that [`Recorder::submit`] took is written whether or not anybody awaits its receipt.
 //!
 //! # Pooling
 //!
-//! One [`ConnectOptions`] serves all who connect. The [`Pool`] is for operators' tools and reports. A
-//! [`RoutingCache`] has one connection of its own, on which it listens for notifications. A [`Recorder`]
-//! has one connection for each of its writers, and one for retries.
+//! One [`ConnectOptions`] serves all who connect. The [`Pool`] is for operators' tools and reports.
+//! A [`RoutingCache`] has one connection of its own, on which it listens for notifications. A
+//! [`Recorder`] has one connection for each of its writers, and one for retries.
 //!
 //! # Testing your own service
 //!

@@ -1,13 +1,13 @@
-//! How long to wait before something is tried again that failed at the moment.
+//! The delays between retries.
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use std::time::Duration;
 
-/// Before the first repetition, and before a later one; jitter comes on top.
+/// The delays before the first retry and before a late one, without jitter.
 pub(crate) const RETRY_AFTER: [Duration; 2] =
     [Duration::from_millis(50), Duration::from_millis(2_500)];
 
-/// The pauses before one repetition after the other, without end.
+/// The delays before each retry, without end.
 pub(crate) fn backoff() -> ExponentialBackoff {
     let [first, later] = RETRY_AFTER;
     ExponentialBuilder::new()

@@ -14,14 +14,15 @@ use crate::database::tls::{self, TlsMode};
 use crate::error::{Cause, Error, Result, Transient};
 use crate::values::{InvalidValue, indexable, storable};
 
-/// How long one attempt to connect to one host may take, unless the URL says otherwise.
+/// The longest attempt to connect to one host, unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long one statement may take, unless the URL or the pool says otherwise.
+/// The longest statement, unless the URL or the caller says otherwise.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where and how to connect. A [`Pool`](crate::Pool), a [`Recorder`](crate::Recorder), a
-/// [`RoutingCache`](crate::RoutingCache) and the [`migrations`](crate::migrations) all connect by one.
+/// Where and how to connect. One value serves a [`Pool`](crate::Pool), a
+/// [`Recorder`](crate::Recorder), a [`RoutingCache`](crate::RoutingCache) and the
+/// [`migrations`](crate::migrations).
 ///
 /// ```
 /// use model_experiments::ConnectOptions;
@@ -42,13 +43,14 @@ pub struct ConnectOptions {
 impl ConnectOptions {
     /// Parses PostgreSQL's own URL, and reads the certificates to trust.
     ///
-    /// `sslmode` is one of `disable`, `prefer` (the default), `require`, `verify-ca` and `verify-full`. `sslrootcert`
-    /// names a file of PEM certificates to trust in place of the system's. As in libpq, `require` with such a file
-    /// verifies the chain, `sslrootcert=system` asks for `verify-full`, and a Unix socket is never encrypted. For
-    /// `verify-full` the server's certificate must have the host among its subject alternative names.
+    /// `sslmode` is one of `disable`, `prefer` (the default), `require`, `verify-ca` and
+    /// `verify-full`. `sslrootcert` names a file of PEM certificates to trust in place of the
+    /// system's. As in libpq, `require` with such a file verifies the chain, `sslrootcert=system`
+    /// asks for `verify-full`, and a Unix socket is never encrypted. For `verify-full` the server's
+    /// certificate must have the host among its subject alternative names.
     ///
-    /// Unless the URL says otherwise, connecting to a host takes 5 seconds at most, a statement takes 30 seconds at
-    /// most, and the application name is this crate's.
+    /// Unless the URL says otherwise, connecting to a host takes 5 seconds at most, a statement
+    /// takes 30 seconds at most, and the application name is this crate's.
     ///
     /// # Errors
     ///
@@ -65,7 +67,7 @@ impl ConnectOptions {
                 "the connection URL must begin with postgres:// or postgresql://".to_owned(),
             ));
         }
-        // What comes before the first @ are user name and password, whatever they consist of.
+        // User name and password end at the first @ and may contain any character.
         let authority = url.find('@').unwrap_or_default();
         let options = url[authority..].find('?').map_or(url.len(), |at| authority + at);
         let (base, query) = url.split_at(options);
@@ -116,7 +118,8 @@ impl ConnectOptions {
         Ok(if has_timeout { options } else { options.statement_timeout(STATEMENT_TIMEOUT) })
     }
 
-    /// The name under which the server shows the connection, at most 2,048 bytes. Connecting refuses another.
+    /// The name under which the server shows the connection, at most 2,048 bytes. Connecting
+    /// refuses another.
     pub fn application_name(mut self, name: impl Into<String>) -> Self {
         self.config.application_name(name);
         self
@@ -143,8 +146,8 @@ impl ConnectOptions {
         self
     }
 
-    /// Connects, and gives each of the servers `timeout` to answer: one that says nothing must not keep the next from
-    /// being tried.
+    /// Connects, and gives each host `timeout` to answer, so that a silent one doesn't keep the
+    /// next from being tried.
     pub(crate) async fn connect_within(&self, timeout: Duration) -> Result<AsyncPgConnection> {
         let hosts = self.config.get_hosts().len().max(self.config.get_hostaddrs().len());
         let hosts = u32::try_from(hosts).unwrap_or(u32::MAX).max(1);
@@ -162,8 +165,8 @@ impl ConnectOptions {
     ///
     /// # Errors
     ///
-    /// [`Error::Transient`] when the server can't be reached, [`Error::Configuration`] when it refuses the connection
-    /// or its certificate.
+    /// [`Error::Transient`] when the server can't be reached, [`Error::Configuration`] when it
+    /// refuses the connection or its certificate.
     pub async fn connect(&self) -> Result<AsyncPgConnection> {
         self.check()?;
         let connected = match self.tls.clone() {
@@ -192,7 +195,7 @@ impl fmt::Debug for ConnectOptions {
     }
 }
 
-/// What was `asked`, if it is answered in time; else the connection counts as lost.
+/// The answer, if it comes in time. Otherwise the connection counts as lost.
 pub(crate) async fn answered<T>(
     within: Duration,
     asked: impl Future<Output = Result<T>>,
@@ -210,12 +213,12 @@ fn decoded(option: &str) -> Result<String> {
     })
 }
 
-/// No attempt to connect with it can succeed.
+/// The error of an option that no server takes.
 fn unusable(invalid: InvalidValue) -> Error {
     Error::configuration(Cause::of(invalid))
 }
 
-/// Why the URL can't be parsed, without what may be part of a password.
+/// The error of a URL that can't be parsed, without text that may be part of a password.
 fn unparsable(query: &str, error: tokio_postgres::Error) -> Error {
     const WHAT: &str = "the connection URL can't be parsed";
     if query.contains('@') {
@@ -224,10 +227,10 @@ fn unparsable(query: &str, error: tokio_postgres::Error) -> Error {
     Error::configuration(failed(WHAT, error))
 }
 
-/// Why the connection wasn't made: the server's word, or trouble on the way.
+/// The error of a connection that the server refused, or that failed on the way.
 fn refused(error: tokio_postgres::Error) -> Error {
     let Some(refusal) = error.as_db_error() else {
-        // Neither a certificate that isn't trusted nor a missing password mends itself.
+        // A retry helps neither an untrusted certificate nor a missing password.
         let is_refusal = tls::is_refusal(&error);
         let cause = failed("connecting failed", error);
         return if is_refusal {
@@ -242,7 +245,7 @@ fn refused(error: tokio_postgres::Error) -> Error {
     match (&*code, code.get(..2)) {
         ("53300", _) => Error::transient(Transient::TooManyConnections, cause),
         (_, Some("57")) => Error::transient(Transient::ServerUnavailable, cause),
-        // A role, password, database or option that won't do.
+        // A role, password, database or option that the server rejects.
         (_, Some("22" | "28" | "3D" | "42")) => Error::configuration(cause),
         _ => Error::database(cause),
     }

@@ -1,4 +1,4 @@
-//! The way to the database: options, TLS, connections, a pool, transactions and the schema's migrations.
+//! The way to the database: options, TLS, connections, a pool, transactions and migrations.
 
 pub(crate) mod backoff;
 pub(crate) mod connect;

@@ -17,8 +17,8 @@ use crate::sql::clock::clock;
 
 /// A pool of connections. Clones share it.
 ///
-/// Checking a connection out costs no round trip. A connection that was closed, or that a cancelled future left inside a
-/// transaction, is never handed out again.
+/// Checking a connection out costs no round trip. A connection that was closed, or that a cancelled
+/// future left inside a transaction, is never handed out again.
 ///
 /// ```no_run
 /// use model_experiments::{ConnectOptions, Pool, PoolOptions, experiments, values::ExperimentId};
@@ -107,7 +107,7 @@ impl Pool {
             return Err(Error::configuration("max_size must be at least 1"));
         }
         let mut config = ManagerConfig::default();
-        // Diesel's transaction manager and the closed socket say without a round trip whether a
+        // Diesel's transaction manager and the socket tell without a round trip whether a
         // connection can be used again.
         config.recycling_method = RecyclingMethod::Fast;
         config.custom_setup = Box::new(move |_| {
@@ -142,7 +142,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// Those of [`get`](Self::get), and [`Error::Transient`] when the connection turns out to be lost.
+    /// Those of [`get`](Self::get), and [`Error::Transient`] when the connection turns out to be
+    /// lost.
     pub async fn health(&self) -> Result<()> {
         let conn = &mut self.get().await?;
         clock(conn).await?;
@@ -155,7 +156,8 @@ impl Pool {
         PoolStatus { max_size, size, available, waiting }
     }
 
-    /// Closes the pool. No connection is handed out any more, and those in use are closed when they come back.
+    /// Closes the pool. No connection is handed out any more, and those in use are closed when they
+    /// come back.
     pub fn close(&self) {
         self.0.close();
     }

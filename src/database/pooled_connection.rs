@@ -4,10 +4,10 @@ use diesel_async::pooled_connection::deadpool::Object;
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
 use std::ops::{Deref, DerefMut};
 
-/// A connection of a [`Pool`](crate::Pool), which goes back when it is dropped.
+/// A connection of a [`Pool`](crate::Pool). It returns to the pool when it is dropped.
 ///
-/// One that a cancelled future left inside a transaction is closed instead, at once: the server rolls the
-/// transaction back and gives up its locks.
+/// A connection that a cancelled future left inside a transaction is closed at once instead, so
+/// that the server rolls the transaction back and releases its locks.
 pub struct PooledConnection(Option<Object<AsyncPgConnection>>);
 
 impl PooledConnection {

@@ -16,18 +16,18 @@ use std::sync::Arc;
 
 use crate::error::{Cause, Error, Result};
 
-/// How much of TLS a connection insists on.
+/// The `sslmode` of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TlsMode {
     /// No encryption.
     Disable,
-    /// Encryption if the server offers it, with whatever certificate.
+    /// Encryption if the server offers it, with any certificate.
     Prefer,
-    /// Encryption, with whatever certificate.
+    /// Encryption, with any certificate.
     Require,
     /// Encryption, with a certificate of a trusted authority.
     VerifyCa,
-    /// Encryption, with a certificate of a trusted authority for the very host.
+    /// Encryption, with a certificate of a trusted authority for the host.
     VerifyFull,
 }
 
@@ -80,8 +80,8 @@ pub(super) fn client_config(
     })
 }
 
-/// Whether `error` is a refusal, ours or the driver's, and not trouble on the way: a certificate that
-/// isn't trusted, a server without TLS, a missing password.
+/// Whether we or the driver refused, rather than the network failed: an untrusted certificate, a
+/// server without TLS, a missing password.
 pub(super) fn is_refusal(error: &tokio_postgres::Error) -> bool {
     error.source().is_some_and(|source| match source.downcast_ref::<std::io::Error>() {
         Some(error) => error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>()),
@@ -142,7 +142,8 @@ fn read(
     Ok(certificates)
 }
 
-/// Verifies a server as an `sslmode` asks for: nothing without a `chain`, the chain, or the host's name too.
+/// Verifies a server as the `sslmode` demands: nothing without a `chain`, the chain, or the host's
+/// name too.
 #[derive(Debug)]
 struct Verifier {
     chain: Option<Chain>,
@@ -170,8 +171,7 @@ impl ServerCertVerifier for Verifier {
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if !self.verifies_name => Ok(ServerCertVerified::assertion()),
             // A server's self-signed certificate is commonly marked as an authority's, which webpki
-            // refuses of a server, after its dates were found in order. It is trusted if it is the
-            // very one that was given.
+            // refuses of a server, after it checked the dates. It is trusted if it is in the file.
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(_)))
                 if trusted.contains(end_entity) =>
             {

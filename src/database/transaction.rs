@@ -1,4 +1,4 @@
-//! Transactions that a cancelled future can't leave open unnoticed.
+//! Transactions that mark the connection as broken when they are cancelled.
 
 use diesel::result::Error as DieselError;
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
@@ -11,8 +11,8 @@ struct Open<'c> {
     has_ended: bool,
 }
 
-/// Cancelled before its end: the transaction is still open on the server, and what the connection did from
-/// now on would be rolled back with it. It refuses everything instead.
+/// Cancelled before its end, the transaction is still open on the server, and later statements
+/// would be rolled back with it. The connection refuses them instead.
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         if !self.has_ended {
@@ -32,7 +32,8 @@ pub(crate) async fn transaction<R>(
     done
 }
 
-/// What diesel-async's own `transaction` does, whose closure is bound by a trait that can't be named here.
+/// What diesel-async's own `transaction` does, whose closure is bound by a trait that can't be
+/// named here.
 async fn run<R>(
     conn: &mut AsyncPgConnection,
     work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<R>,
@@ -44,7 +45,7 @@ async fn run<R>(
             Ok(done)
         }
         Err(error) => match AnsiTransactionManager::rollback_transaction(conn).await {
-            // What broke the transaction says more than that it is broken.
+            // The first error says why the transaction is broken.
             Ok(()) | Err(DieselError::BrokenTransactionManager) => Err(error),
             Err(rollback) => Err(rollback.into()),
         },

@@ -4,7 +4,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-/// What the server, the driver or this crate says of a failure, with the error that it comes from, if there is one.
+/// What the server, the driver or this crate says of a failure, with the error that it comes from,
+/// if there is one.
 ///
 /// Two causes are equal when they say the same.
 #[derive(Debug, Clone)]

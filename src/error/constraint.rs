@@ -18,7 +18,7 @@ pub enum Constraint {
     ExperimentEndedAt,
     /// An experiment begins as a draft.
     ExperimentBeginsAsDraft,
-    /// An experiment's status changes as its life goes.
+    /// An experiment's status changes as the lifecycle allows.
     ExperimentTransition,
     /// An active experiment has variants, and each has a version that is effective.
     ExperimentReady,
@@ -26,7 +26,7 @@ pub enum Constraint {
     ExperimentDraftOnly,
     /// No variant is relabelled and no version published once an experiment is completed.
     ExperimentNotCompleted,
-    /// When an experiment started or ended never changes.
+    /// The instants at which an experiment started and ended never change.
     ExperimentInstants,
     /// No experiment or variant becomes another.
     ExperimentIdentity,
@@ -42,7 +42,7 @@ pub enum Constraint {
     VersionId,
     /// A version's variant exists.
     VersionVariant,
-    /// A version is effective at an instant that comes.
+    /// A version's instant is finite.
     VersionEffectiveAt,
     /// A version never changes.
     VersionImmutable,
@@ -64,7 +64,7 @@ pub enum Constraint {
     RequestBody,
 }
 
-/// Every constraint with its name: the one place where the two meet.
+/// Every constraint with its name.
 const NAMES: [(Constraint, &str); 29] = [
     (Constraint::ExperimentId, "model_experiment_pkey"),
     (Constraint::ExperimentStatus, "model_experiment_status_valid"),
@@ -111,8 +111,10 @@ impl Constraint {
             .map_or("a constraint", |(_, name)| name)
     }
 
-    /// The constraint that a violation names: in its own field, or only in its message, where the
-    /// error was forwarded from another node. There a name may carry a shard's number.
+    /// The constraint that a violation names, in its own field or in its message.
+    ///
+    /// An error that was forwarded from another node has no field, and its name may carry a shard's
+    /// number.
     pub(super) fn violated(field: Option<&str>, message: &str) -> Option<Self> {
         let named =
             field.or_else(|| message.split('"').find(|quoted| Self::of(quoted).is_some()))?;

@@ -1,4 +1,4 @@
-//! Diesel's errors, by cause.
+//! Errors of Diesel, its connections and the pool.
 
 use deadpool::managed::TimeoutType;
 use diesel::ConnectionError;
@@ -14,8 +14,9 @@ use crate::error::guard;
 use crate::error::kinds::{Error, Transient, UnreadableValue};
 use crate::values::InvalidValue;
 
-/// Diesel passes on no SQLSTATE but those it has a kind for; the others are told by their English
-/// message. On a server with another `lc_messages` they are [`Error::Database`].
+/// The beginnings of messages whose SQLSTATE Diesel doesn't pass on.
+///
+/// The messages are English. On a server with another `lc_messages` they are [`Error::Database`].
 const MESSAGES: [(&str, Transient); 16] = [
     ("deadlock detected", Transient::Deadlock),
     ("canceling statement due to statement timeout", Transient::StatementTimeout),
@@ -63,9 +64,10 @@ impl From<DieselError> for Error {
     }
 }
 
-// Functions in place of `From`: deadpool and Diesel's connection errors are no part of the public API.
+// Functions in place of `From`: deadpool and Diesel's connection errors are no part of the public
+// API.
 impl Error {
-    /// Why a client couldn't be made a connection of Diesel's.
+    /// The error of making a connection.
     pub(crate) fn from_connection(error: ConnectionError) -> Self {
         match error {
             ConnectionError::CouldntSetupConfiguration(error) => error.into(),
@@ -73,12 +75,12 @@ impl Error {
         }
     }
 
-    /// For the pool, whose connections are made by a function that fails with Diesel's error.
+    /// The error as the pool's connection setup must return it.
     pub(crate) fn into_connection_error(self) -> ConnectionError {
         ConnectionError::CouldntSetupConfiguration(DieselError::QueryBuilderError(Box::new(self)))
     }
 
-    /// Why the pool gave no connection.
+    /// The error of taking a connection from the pool.
     pub(crate) fn from_pool(error: PoolError) -> Self {
         match error {
             PoolError::Timeout(stage) => {

@@ -1,4 +1,4 @@
-//! What the schema's guards refuse, as the operations' own checks tell it.
+//! Refusals of the schema's guards, as the errors of the operations' own checks.
 
 use serde::Deserialize;
 
@@ -6,7 +6,7 @@ use crate::error::constraint::Constraint;
 use crate::error::kinds::{Error, NotReady};
 use crate::values::{ExperimentId, Label, Status, Timestamp, VariantId};
 
-/// Of what a guard's rule was broken: the detail of its error, from which each rule takes its own part.
+/// The detail of a guard's error. Each rule takes its own fields.
 #[derive(Deserialize)]
 struct Detail {
     experiment: Option<ExperimentId>,
@@ -20,8 +20,8 @@ struct Detail {
     now: Option<Timestamp>,
 }
 
-/// The error of the check that the guard repeats; `None` where no operation could break the rule, or the
-/// detail got lost on its way.
+/// The error of the check that the guard repeats. `None` where no operation can break the rule, or
+/// the detail is missing or unreadable.
 pub(super) fn refusal(guard: Constraint, detail: Option<&str>) -> Option<Error> {
     let read = || serde_json::from_str::<Detail>(detail?).ok();
     match guard {

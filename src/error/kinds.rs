@@ -32,7 +32,7 @@ pub enum Error {
     #[error("there is no usage {0}")]
     UsageNotFound(UsageId),
 
-    /// The experiment's life has no such step.
+    /// The lifecycle has no such transition.
     #[error("experiment {experiment} is {from} and can't become {to}")]
     InvalidTransition {
         /// The experiment.
@@ -42,7 +42,8 @@ pub enum Error {
         /// The status that was asked for.
         to: Status,
     },
-    /// Only a draft may be deleted, and only a draft's variants, weights and public model id may change.
+    /// The experiment has left draft. Only a draft may be deleted, and only a draft's variants,
+    /// weights and public model id may change.
     #[error("experiment {experiment} is {status}, and this may change only while it is a draft")]
     NotDraft {
         /// The experiment.
@@ -53,7 +54,8 @@ pub enum Error {
     /// The draft's versions have served requests, which are kept.
     #[error("versions of experiment {0} have served requests, so it can't be deleted")]
     HasRequests(ExperimentId),
-    /// Nothing of a completed experiment changes any more but its name, description and archiving.
+    /// The experiment is completed. Only its name, its description and whether it is archived may
+    /// change.
     #[error("experiment {0} is completed and takes no more versions or labels")]
     Completed(ExperimentId),
     /// An active experiment can't be archived.
@@ -90,7 +92,7 @@ pub enum Error {
     /// A key can be rotated only where a version is to be copied.
     #[error("variant {0} has no version yet whose key could be rotated; publish one")]
     NothingToRotate(VariantId),
-    /// Another version of the variant becomes effective at the very instant.
+    /// Another version of the variant becomes effective at the same instant.
     #[error(
         "variant {variant} has a version that is effective at {effective_at} already; choose another instant"
     )]
@@ -100,16 +102,16 @@ pub enum Error {
         /// The instant.
         effective_at: Timestamp,
     },
-    /// A version may not become effective in the past.
+    /// The instant at which the version would become effective has passed.
     #[error(
         "a version of variant {variant} can't be effective at {effective_at}: it is {now} already"
     )]
     Backdated {
         /// The variant.
         variant: VariantId,
-        /// When the version should have become effective.
+        /// The instant that was asked for.
         effective_at: Timestamp,
-        /// What time it is by the database's clock.
+        /// Now, by the database's clock.
         now: Timestamp,
     },
 
@@ -122,7 +124,8 @@ pub enum Error {
         columns: Vec<&'static str>,
     },
 
-    /// The usage is recorded, and its request isn't, where billing comes first. The request can be attributed later.
+    /// The usage is recorded and its request isn't, where billing comes first. The request can be
+    /// attributed later.
     #[error("usage {usage} is recorded, but not its request: {reason}")]
     NotAttributed {
         /// The usage id.
@@ -142,13 +145,13 @@ pub enum Error {
     #[error(transparent)]
     Cipher(#[from] CipherError),
 
-    /// A constraint of the schema was violated, and no error above says it better.
+    /// A constraint of the schema was violated, and no other error names the case.
     #[error("the row violates {}", constraint.name())]
     Violated {
         /// The constraint.
         constraint: Constraint,
     },
-    /// A constraint was violated that isn't this schema's: one that the host added.
+    /// A constraint was violated that the host added to the schema.
     #[error("the row violates {name}, a constraint that this crate doesn't know")]
     UnknownConstraint {
         /// The constraint's name.
@@ -161,13 +164,15 @@ pub enum Error {
     /// The pool was closed.
     #[error("the pool is closed")]
     PoolClosed,
-    /// The recorder has no room for another record; within [`NotAttributed`](Self::NotAttributed), the request made room.
-    #[error("the recorder is full")]
+    /// The recorder has no room for another record. Within [`NotAttributed`](Self::NotAttributed):
+    /// the request was given up to make room.
+    #[error("the recorder is full; try again, or await submit")]
     RecorderFull,
-    /// The recorder was shut down, its runtime has ended, or a panic of the host's own code came between.
+    /// The recorder was shut down, its runtime has ended, or code of the host that it called
+    /// panicked.
     #[error("the recorder is closed")]
     RecorderClosed,
-    /// The database couldn't serve the statement now; the same call may succeed later.
+    /// The database couldn't serve the statement now. The same call may succeed later.
     #[error("{kind}: {cause}")]
     Transient {
         /// The kind of trouble.
@@ -179,7 +184,7 @@ pub enum Error {
     /// The migrations couldn't be applied.
     #[error("migrating the schema failed: {0}")]
     Migration(#[source] Cause),
-    /// Anything else that the database refused, or that couldn't be read of what it returned.
+    /// The database refused the statement for another reason, or returned what can't be read.
     #[error("the statement failed: {0}")]
     Database(#[source] Cause),
 }
@@ -204,12 +209,12 @@ pub enum NotReady {
     Archived,
 }
 
-/// Trouble of the moment.
+/// The kind of a transient failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Transient {
-    /// The server couldn't be reached, or the connection was lost. A statement that was under way may
-    /// have been committed.
+    /// The server couldn't be reached, or the connection was lost. A statement that was under way
+    /// may have been committed.
     ConnectionLost,
     /// The server is starting up or shutting down, or ended the connection.
     ServerUnavailable,
@@ -221,13 +226,13 @@ pub enum Transient {
     PoolTimeout,
     /// A statement or lock took longer than allowed.
     StatementTimeout,
-    /// Two transactions waited for each other, and this one gave way.
+    /// PostgreSQL aborted the transaction to resolve a deadlock.
     Deadlock,
-    /// Concurrent changes didn't let the transaction appear as the only one.
+    /// Concurrent changes made the transaction impossible to serialize.
     SerializationFailure,
-    /// The server has no disk space, memory or locks to spare.
+    /// The server has run out of disk space, memory or locks.
     OutOfResources,
-    /// Somebody cancelled the statement.
+    /// The statement was cancelled by request.
     Cancelled,
 }
 
@@ -260,9 +265,10 @@ impl Error {
 
     /// Whether the same call may succeed when it is made again.
     ///
-    /// All operations of this crate may be repeated after such an error. A connection that was lost
-    /// while a change was under way may have committed it: repeating a recorded usage or a lifecycle
-    /// transition is harmless; of an insertion or a publication look first whether it is there.
+    /// A change that was under way when the connection was lost may have been committed. Repeating
+    /// a record or a lifecycle transition is harmless. After
+    /// [`create`](crate::experiments::create), [`add_variant`](crate::experiments::add_variant) or
+    /// [`publish`](crate::experiments::publish), look first whether the row is there.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Transient { .. } | Self::RecorderFull => true,
@@ -273,7 +279,7 @@ impl Error {
 }
 
 impl Transient {
-    /// Whether it ended a statement alone, and others on the same connection may get through.
+    /// Whether it ended one statement, and others on the same connection may succeed.
     pub(crate) fn is_of_statement(self) -> bool {
         matches!(
             self,
@@ -291,8 +297,8 @@ impl fmt::Display for Transient {
             Self::TooManyConnections => "the database has no connection to spare",
             Self::PoolTimeout => "no pooled connection came free in time",
             Self::StatementTimeout => "the statement or a lock that it waited for took too long",
-            Self::Deadlock => "the transaction gave way in a deadlock",
-            Self::SerializationFailure => "concurrent changes got in the way",
+            Self::Deadlock => "the transaction was aborted in a deadlock",
+            Self::SerializationFailure => "concurrent changes prevented the transaction",
             Self::OutOfResources => "the database has run out of a resource",
             Self::Cancelled => "the statement was cancelled",
         })

@@ -55,7 +55,7 @@ pub async fn update(
     changes.check()?;
     transaction(conn, async |conn| {
         let experiment = experiments::lock(conn, id).await?;
-        if changes.moves(&experiment) {
+        if changes.change_public_model_id(&experiment) {
             require_draft(&experiment)?;
         }
         experiments::update(conn, id, changes).await

@@ -1,4 +1,4 @@
-//! Experiments: what is stored of one, how it is inserted, found and listed.
+//! Experiments: their rows, and the queries that find, list and change them.
 
 use diesel::dsl::{self, auto_type};
 use diesel::pg::Pg;
@@ -26,23 +26,23 @@ pub struct Experiment {
     pub id: ExperimentId,
     /// The model id that clients ask for.
     pub public_model_id: PublicModelId,
-    /// What operators call the experiment.
+    /// The name for operators.
     pub name: String,
-    /// What the experiment is to find out.
+    /// The question that the experiment answers.
     pub description: Option<String>,
-    /// Where in its life the experiment is.
+    /// The status.
     pub status: Status,
     /// Whether the experiment is hidden from lists; never affects routing.
     pub is_archived: bool,
     /// The host's user who created the experiment.
     pub created_by_user_id: Option<String>,
-    /// When the experiment was created.
+    /// The instant of creation.
     pub created_at: Timestamp,
-    /// When the experiment last changed.
+    /// The instant of the last change.
     pub updated_at: Timestamp,
-    /// When the experiment was first activated.
+    /// The instant of the first activation.
     pub started_at: Option<Timestamp>,
-    /// When the experiment was completed.
+    /// The instant of completion.
     pub ended_at: Option<Timestamp>,
 }
 
@@ -53,7 +53,7 @@ impl Experiment {
     }
 }
 
-/// An experiment to insert. It begins as a draft.
+/// An experiment to create. It begins as a draft.
 #[derive(Debug, Clone, Insertable)]
 #[diesel(table_name = experiment, treat_none_as_default_value = false)]
 pub struct NewExperiment {
@@ -64,13 +64,13 @@ pub struct NewExperiment {
 }
 
 impl NewExperiment {
-    /// An experiment behind `public_model_id` that operators call `name`. It and the other texts are at most
-    /// 65,536 bytes long.
+    /// An experiment on `public_model_id`. The name and the other texts are at most 65,536 bytes
+    /// long.
     pub fn new(public_model_id: PublicModelId, name: impl Into<String>) -> Self {
         Self { public_model_id, name: name.into(), description: None, created_by_user_id: None }
     }
 
-    /// What the experiment is to find out.
+    /// The question that the experiment answers.
     #[must_use]
     pub fn description(mut self, description: impl Into<String>) -> Self {
         self.description = Some(description.into());
@@ -95,7 +95,7 @@ impl NewExperiment {
     }
 }
 
-/// Which of an experiment's columns to change, and to what.
+/// The columns of an experiment to change. The default changes none.
 #[derive(Debug, Clone, Default, AsChangeset)]
 #[diesel(table_name = experiment)]
 pub struct ExperimentChanges {
@@ -105,34 +105,29 @@ pub struct ExperimentChanges {
 }
 
 impl ExperimentChanges {
-    /// No change yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Another public model id; only a draft takes one.
+    /// The public model id, which only a draft may change.
     #[must_use]
     pub fn public_model_id(mut self, public_model_id: PublicModelId) -> Self {
         self.public_model_id = Some(public_model_id);
         self
     }
 
-    /// Another name, at most 65,536 bytes.
+    /// The name, at most 65,536 bytes.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Another description, at most 65,536 bytes, or none.
+    /// The description, at most 65,536 bytes. `None` removes it.
     #[must_use]
     pub fn description(mut self, description: Option<String>) -> Self {
         self.description = Some(description);
         self
     }
 
-    /// Whether the experiment's public model id would become another.
-    pub(crate) fn moves(&self, experiment: &Experiment) -> bool {
+    /// Whether they change the public model id of `experiment`.
+    pub(crate) fn change_public_model_id(&self, experiment: &Experiment) -> bool {
         self.public_model_id.as_ref().is_some_and(|id| *id != experiment.public_model_id)
     }
 
@@ -144,7 +139,7 @@ impl ExperimentChanges {
     }
 }
 
-/// Which experiments to list: all that aren't archived, unless it says otherwise.
+/// The experiments to list. The default is all that aren't archived.
 #[derive(Debug, Clone, Default)]
 pub struct ExperimentFilter {
     status: Option<Status>,
@@ -153,11 +148,6 @@ pub struct ExperimentFilter {
 }
 
 impl ExperimentFilter {
-    /// All that aren't archived.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Only those with `status`.
     #[must_use]
     pub fn status(mut self, status: Status) -> Self {
@@ -165,7 +155,7 @@ impl ExperimentFilter {
         self
     }
 
-    /// Only those behind `public_model_id`.
+    /// Only those on `public_model_id`.
     #[must_use]
     pub fn public_model_id(mut self, public_model_id: PublicModelId) -> Self {
         self.public_model_id = Some(public_model_id);
@@ -203,8 +193,10 @@ fn lock_of_variant_query(variant: VariantId) -> impl Returns<Experiment> {
         .for_update()
 }
 
-/// Whether an experiment is routed. The statuses are literals: of a bind the planner can't tell whether
-/// the partial unique index applies.
+/// Whether an experiment is routed.
+///
+/// The statuses are literals: for a bind, the planner can't prove that the partial unique index
+/// applies.
 #[auto_type]
 pub(crate) fn is_routed() -> _ {
     let active: StatusLiteral = StatusLiteral(Status::Active);
@@ -338,8 +330,8 @@ pub(crate) async fn require(conn: &mut AsyncPgConnection, id: ExperimentId) -> R
     find(conn, id).await?.map(drop).ok_or(Error::ExperimentNotFound(id))
 }
 
-/// Locks the experiment `id` until the transaction ends: what every change of it, its variants or its
-/// versions does first.
+/// Locks the experiment `id` until the transaction ends. Every change of it, its variants or its
+/// versions does so first.
 pub(crate) async fn lock(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
     lock_query(id).first(conn).await?.ok_or(Error::ExperimentNotFound(id))
 }
@@ -361,7 +353,7 @@ pub(crate) async fn update(
     update_query(id, changes).one(conn).await
 }
 
-/// Moves a locked draft to active, and notes when.
+/// Activates a locked draft.
 pub(crate) async fn mark_started(
     conn: &mut AsyncPgConnection,
     id: ExperimentId,
@@ -369,7 +361,7 @@ pub(crate) async fn mark_started(
     mark_started_query(id).one(conn).await
 }
 
-/// Moves a locked experiment between active and paused.
+/// Changes the status of a locked experiment between active and paused.
 pub(crate) async fn set_status(
     conn: &mut AsyncPgConnection,
     id: ExperimentId,
@@ -378,7 +370,7 @@ pub(crate) async fn set_status(
     set_status_query(id, status).one(conn).await
 }
 
-/// Moves a locked experiment to completed, and notes when.
+/// Completes a locked experiment.
 pub(crate) async fn mark_ended(
     conn: &mut AsyncPgConnection,
     id: ExperimentId,
@@ -406,12 +398,12 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
     let draft = seed::experiment(960);
     let page = Page::first(50);
     let next = Page::after(Cursor { at: seed::later(), id: draft }, 50);
-    let all = || ExperimentFilter::new();
-    let changes = ExperimentChanges::new()
+    let all = || ExperimentFilter::default();
+    let changes = ExperimentChanges::default()
         .public_model_id(seed::model(9))
         .name("Bar")
         .description(Some("Which is it?".to_owned()));
-    let renamed = ExperimentChanges::new().name("Bar");
+    let renamed = ExperimentChanges::default().name("Bar");
 
     vec![
         query!(find_query(draft)).by("model_experiment_pkey", "id = ?").rows(1, 1),

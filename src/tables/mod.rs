@@ -1,6 +1,4 @@
-//! What is stored: one file per table, with its rows and the queries that concern it alone.
-//!
-//! Every function takes the connection first, so that it joins a transaction of the caller's.
+//! The tables: a file each, with its rows and the queries that concern it alone.
 
 pub mod experiments;
 pub mod requests;

@@ -1,4 +1,4 @@
-//! Requests: which version served each, without a word of its prompt.
+//! Requests: which version served each. They hold no prompt.
 
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -13,12 +13,12 @@ use crate::values::{
     UsageId, VersionId, indexable, shrink_to_fit, storable,
 };
 
-/// Attributes one served request, 1:1 with its usage, to the exact version that served it.
+/// A served request, 1:1 with its usage, and the version that served it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Queryable, Selectable)]
 #[diesel(table_name = request, check_for_backend(Pg))]
 #[non_exhaustive]
 pub struct Request {
-    /// The usage of the request; identifies the request too.
+    /// The usage of the request. It identifies the request too.
     pub usage_id: UsageId,
     /// The version that served the request.
     pub variant_version_id: VersionId,
@@ -26,17 +26,17 @@ pub struct Request {
     pub allocation_subject: AllocationSubject,
     /// The id that the client gave the request; not unique.
     pub client_request_id: Option<String>,
-    /// Where the system prompt is to be found.
+    /// The reference to the system prompt.
     pub system_prompt_sha256: SystemPromptRef,
-    /// Where the rest of the request body is to be found.
+    /// The reference to the rest of the request body.
     pub request_body_sha256: RequestBodyRef,
     /// Whether a captured side was cut before it was hashed.
     pub was_truncated: bool,
-    /// When the request was served; equal to its usage's `created_at`.
+    /// The instant at which the request was served: its usage's `created_at`.
     pub created_at: Timestamp,
 }
 
-/// A request to record with its usage. It has no id or instant of its own: both are the usage's.
+/// A request to record with its usage. Its id and its instant are the usage's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRequest {
     pub(crate) variant_version_id: VersionId,
@@ -48,8 +48,10 @@ pub struct NewRequest {
 }
 
 impl NewRequest {
-    /// A request that `version` served, bucketed by `subject`. Until a prompt is given, both sides of it
-    /// count as failed to be captured.
+    /// A request that `version` served, bucketed by `subject`.
+    ///
+    /// Without a prompt, both references are `Failed`. Where a route was picked, use
+    /// [`served_by`](Self::served_by).
     pub fn new(version: VersionId, subject: AllocationSubject) -> Self {
         Self {
             variant_version_id: version,
@@ -61,8 +63,8 @@ impl NewRequest {
         }
     }
 
-    /// The id that the client gave the request, at most 2,048 bytes: a longer one is best left out, since
-    /// recording refuses it and the usage with it.
+    /// The id that the client gave the request, at most 2,048 bytes. Leave a longer one out:
+    /// recording refuses it together with the usage.
     #[must_use]
     pub fn client_request_id(mut self, id: impl Into<String>) -> Self {
         self.client_request_id = Some(id.into());
@@ -94,7 +96,7 @@ impl NewRequest {
         indexable("client_request_id", self.client_request_id.as_deref().unwrap_or_default())
     }
 
-    /// Gives back the memory that its text doesn't use, and tells how many bytes it does.
+    /// Shrinks its text, and returns the bytes that it takes.
     pub(crate) fn shrink_to_fit(&mut self) -> usize {
         self.client_request_id.as_mut().map_or(0, shrink_to_fit)
     }
@@ -135,11 +137,12 @@ pub async fn find(conn: &mut AsyncPgConnection, id: UsageId) -> Result<Option<Re
     find_query(id).first(conn).await
 }
 
-/// The requests that clients gave the id `client_request_id`, oldest first: clients may repeat one.
+/// The requests with the id `client_request_id`, oldest first. A client may repeat an id.
 ///
 /// # Errors
 ///
-/// [`Error::Invalid`](crate::Error::Invalid) when the id contains a NUL character or exceeds 65,536 bytes.
+/// [`Error::Invalid`](crate::Error::Invalid) when the id contains a NUL character or exceeds 65,536
+/// bytes.
 pub async fn list_by_client_request_id(
     conn: &mut AsyncPgConnection,
     client_request_id: &str,

@@ -1,4 +1,4 @@
-//! Usages: what one served request used and cost. The table may be the host's own.
+//! Usages: what a served request used and cost. The table may be the host's own.
 
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -12,10 +12,10 @@ use crate::sql::page::Cursor;
 use crate::sql::run::Returns;
 use crate::values::{InvalidValue, Timestamp, UsageId, indexable, shrink_to_fit, storable};
 
-/// What one served request used and cost.
+/// What a served request used and cost.
 ///
-/// A usage to record gets its id and instant once, with [`Usage::new`], and keeps them on a retry. Its
-/// texts are at most 65,536 bytes long, where they don't say less.
+/// [`Usage::new`] makes the id and the instant once, and a retry keeps them. Texts are at most
+/// 65,536 bytes long, unless their field says less.
 ///
 /// ```
 /// use model_experiments::recording::Usage;
@@ -32,9 +32,9 @@ use crate::values::{InvalidValue, Timestamp, UsageId, indexable, shrink_to_fit, 
 pub struct Usage {
     /// Identifies the usage.
     pub id: UsageId,
-    /// The user who is billed; at most 2,048 bytes.
+    /// The user who is billed, at most 2,048 bytes.
     pub kilo_user_id: String,
-    /// What the request cost, in microdollars.
+    /// The cost, in microdollars.
     pub cost: i64,
     /// Tokens of the prompt.
     pub input_tokens: i64,
@@ -44,7 +44,7 @@ pub struct Usage {
     pub cache_write_tokens: i64,
     /// Prompt tokens read from the provider's cache.
     pub cache_hit_tokens: i64,
-    /// When the request was served.
+    /// The instant at which the request was served.
     pub created_at: Timestamp,
     /// The provider that the host bills against.
     pub provider: Option<String>,
@@ -52,11 +52,11 @@ pub struct Usage {
     pub model: Option<String>,
     /// The model that the client asked for.
     pub requested_model: Option<String>,
-    /// What caching saved, in microdollars.
+    /// The saving by caching, in microdollars.
     pub cache_discount: Option<i64>,
     /// Whether the upstream answered with an error.
     pub has_error: bool,
-    /// The host's abuse classification code; 0 when not classified.
+    /// The host's abuse classification; 0 when not classified.
     pub abuse_classification: i16,
     /// The organization that pays.
     pub organization_id: Option<Uuid>,
@@ -67,7 +67,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// A usage of `kilo_user_id` with a new id, at this instant, that used and cost nothing.
+    /// A usage of `kilo_user_id` with a new id, at this instant, with all numbers zero.
     pub fn new(kilo_user_id: impl Into<String>) -> Self {
         Self {
             id: UsageId::new(),
@@ -90,7 +90,7 @@ impl Usage {
         }
     }
 
-    /// Where the usage stands in a [loss ledger](crate::reports::loss_ledger).
+    /// The usage's position in a [loss ledger](crate::reports::loss_ledger).
     pub fn cursor(&self) -> Cursor<UsageId> {
         Cursor { at: self.created_at, id: self.id }
     }
@@ -109,7 +109,7 @@ impl Usage {
         Ok(())
     }
 
-    /// Gives back the memory that its texts don't use, and tells how many bytes they do.
+    /// Shrinks its texts, and returns the bytes that they take.
     pub(crate) fn shrink_to_fit(&mut self) -> usize {
         let optional = [
             &mut self.provider,

@@ -1,4 +1,4 @@
-//! Variants: the stable slots of an experiment that users are bucketed into.
+//! Variants: their rows, and the queries that find, list and change them.
 
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -13,22 +13,22 @@ use crate::sql::run::Returns;
 use crate::tables::experiments;
 use crate::values::{ExperimentId, Label, Timestamp, VariantId, Weight};
 
-/// A stable slot of an experiment that users are bucketed into.
+/// A variant of an experiment: users are bucketed into it, and it serves its current version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Queryable, Selectable)]
 #[diesel(table_name = variant, check_for_backend(Pg))]
 #[non_exhaustive]
 pub struct Variant {
-    /// Identifies the variant; variants share the weight line in ascending order of it.
+    /// Identifies the variant. Variants share the buckets in ascending order of it.
     pub id: VariantId,
     /// The experiment that the variant belongs to.
     pub experiment_id: ExperimentId,
-    /// What operators call the variant.
+    /// The name for operators.
     pub label: Label,
-    /// The variant's share of users, relative to the sum of the experiment's weights.
+    /// The share of users, relative to the sum of the experiment's weights.
     pub weight: Weight,
-    /// When the variant was inserted.
+    /// The instant of creation.
     pub created_at: Timestamp,
-    /// When the variant last changed.
+    /// The instant of the last change.
     pub updated_at: Timestamp,
 }
 
@@ -82,7 +82,7 @@ pub async fn find(conn: &mut AsyncPgConnection, id: VariantId) -> Result<Option<
     find_query(id).first(conn).await
 }
 
-/// The variants of `experiment` in ascending order of their ids, as bucketing walks them.
+/// The variants of `experiment` in ascending order of their ids, which is the order of bucketing.
 ///
 /// # Errors
 ///

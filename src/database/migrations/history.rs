@@ -1,4 +1,4 @@
-//! What Diesel recorded as applied, and the lock under which more is applied.
+//! The migrations that Diesel recorded as applied, and the lock of a run.
 
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection, AsyncPgConnection};
@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::sql::functions::{pg_advisory_lock, set_config, to_regclass};
 use crate::sql::run::{Executes, Returns};
 
-/// The key of the advisory lock. The number is arbitrary.
+/// The key of the advisory lock: an arbitrary number.
 const LOCK: i64 = 0x6d6f_6465_6c65_7870;
 
 diesel::table! {
@@ -32,10 +32,10 @@ fn list_query() -> impl Returns<String> {
     __diesel_schema_migrations::table.select(__diesel_schema_migrations::version)
 }
 
-/// Waits until no other run of migrations is under way, and keeps others from starting.
+/// Waits for other runs of migrations to end, and keeps others from starting.
 pub(super) async fn lock(conn: &mut AsyncPgConnection) -> Result<()> {
     conn.transaction(async |conn| {
-        // The URL's own lock timeout is for what the migrations lock.
+        // A lock timeout in the URL is meant for the tables, not for the wait for another run.
         let _: String = disable_lock_timeout_query().one(conn).await?;
         lock_query().execute(conn).await?;
         Ok(())

@@ -1,4 +1,4 @@
-//! The schema's migrations, embedded, for a service that applies them itself.
+//! The schema's migrations, embedded in the crate.
 //!
 //! `diesel migration run` applies the same ones from the repository.
 
@@ -18,14 +18,14 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
 /// Applies the migrations that the database lacks, and returns their names.
 ///
-/// Services that start at once wait for each other: one applies them, the others find nothing to do. The
-/// connection must reach the server itself, since the lock belongs to the session: a pooler that shares
-/// sessions between transactions won't do.
+/// Services that start together wait for each other: one applies the migrations, and the others
+/// find nothing to do. The lock belongs to the session, so that the connection must reach the
+/// server itself, not a pooler that shares sessions between transactions.
 ///
 /// # Errors
 ///
-/// [`Error::Migration`] says which migration failed and why; those before it stay applied. Or those of
-/// [`ConnectOptions::connect`].
+/// [`Error::Migration`] names the migration that failed and says why. Those before it stay applied.
+/// Also those of [`ConnectOptions::connect`].
 #[tracing::instrument(skip_all)]
 pub async fn run(options: &ConnectOptions) -> Result<Vec<String>> {
     let mut conn = connect(options).await?;
@@ -66,7 +66,7 @@ pub async fn pending(options: &ConnectOptions) -> Result<Vec<String>> {
     Ok(pending)
 }
 
-/// Connects without a statement timeout: waiting for another service's run may take long.
+/// Connects without a statement timeout, since the wait for another run may be long.
 async fn connect(options: &ConnectOptions) -> Result<AsyncPgConnection> {
     options.clone().statement_timeout(Duration::ZERO).connect().await
 }

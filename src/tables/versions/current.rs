@@ -17,17 +17,19 @@
 //! LIMIT 1
 //! ```
 //!
-//! Why two steps, where `ORDER BY effective_at DESC, id DESC LIMIT 1` says the same? The index of versions is
-//! ordered by `(variant_id, effective_at DESC)` and lacks the id. Where most variants have one or two versions, a
-//! generic plan expects few rows and sorts all versions of the variant, also of the one that has thousands. The inner
-//! query is in the order of the index to the last column, so that it descends the index once whatever the planner
-//! expects. The outer query reads the versions of a single instant, of which there is mostly one.
+//! Why two steps, where `ORDER BY effective_at DESC, id DESC LIMIT 1` says the same? The index of
+//! versions is ordered by `(variant_id, effective_at DESC)` and lacks the id. Where most variants
+//! have one or two versions, a generic plan expects few rows and sorts all versions of the variant,
+//! also of the one that has thousands. The inner query is in the order of the index to the last
+//! column, so that it descends the index once whatever the planner expects. The outer query reads
+//! the versions of a single instant, of which there is mostly one.
 //!
 //! `LIMIT 1` is a literal: see [`limit_one`].
 //!
-//! Asked in three ways, with a function for each: of one variant ([`of_variant`]), and in a query over
-//! `model_experiment_variant` of each of its rows, at a given instant ([`of_each`]) or now ([`of_each_now`]). The
-//! snapshots are `tests/queries/tables.versions.*` and `tests/queries/routing.query.*`.
+//! Asked in three ways, with a function for each: of one variant ([`of_variant`]), and in a query
+//! over `model_experiment_variant` of each of its rows, at a given instant ([`of_each`]) or now
+//! ([`of_each_now`]). The snapshots are `tests/queries/tables.versions.*` and
+//! `tests/queries/routing.query.*`.
 
 use diesel::dsl::auto_type;
 use diesel::prelude::*;
@@ -44,7 +46,8 @@ diesel::alias!(
     pub(crate) const EARLIER: Alias<Earlier> = version as earlier;
 );
 
-/// The versions of `of` that are effective from the latest instant until `at`, the current one first.
+/// The versions of `of` that are effective from the latest instant until `at`, the current one
+/// first.
 #[auto_type]
 pub(super) fn of_variant(of: VariantId, at: Timestamp) -> _ {
     let latest = EARLIER
@@ -74,8 +77,8 @@ pub(crate) fn of_each(at: Timestamp) -> _ {
     limit_one(newest)
 }
 
-/// The versions of each variant that are effective from the latest instant until now, the current one first, in a
-/// query over variants. Now is by the database's clock, but no earlier than `seen`.
+/// The versions of each variant that are effective from the latest instant until now, the current
+/// one first, in a query over variants. Now is by the database's clock, but no earlier than `seen`.
 #[auto_type]
 pub(crate) fn of_each_now(seen: Option<Timestamp>) -> _ {
     let latest = EARLIER
@@ -89,8 +92,8 @@ pub(crate) fn of_each_now(seen: Option<Timestamp>) -> _ {
         .order(NEWEST.field(version::id).desc())
 }
 
-/// The instant at which the next scheduled version of each variant becomes effective, in a query over variants. What
-/// is next is by the same clock as in [`of_each_now`].
+/// The instant at which the next scheduled version of each variant becomes effective, in a query
+/// over variants. What is next is by the same clock as in [`of_each_now`].
 #[auto_type]
 pub(crate) fn next_of_each(seen: Option<Timestamp>) -> _ {
     let later = EARLIER

@@ -1,4 +1,5 @@
-//! Versions: the immutable upstream configurations of a variant, of which one is current at an instant.
+//! Versions: the immutable upstream configurations of a variant, of which one is current at an
+//! instant.
 //!
 //! The encrypted key is written here and read by routing alone.
 
@@ -255,7 +256,8 @@ pub async fn find_current(
     Ok(current)
 }
 
-/// Every variant of `experiment` with the version that is current at `at`, in the order of the variants' ids.
+/// Every variant of `experiment` with the version that is current at `at`, in the order of the
+/// variants' ids.
 ///
 /// The cost does not grow with the number of old versions.
 ///
@@ -300,8 +302,8 @@ pub(crate) async fn exists_at(
     exists_at_query(variant, at).one(conn).await
 }
 
-/// Inserts a version of a locked experiment's variant. `None` where it keeps a part of the version that it replaces,
-/// and there is none.
+/// Inserts a version of a locked experiment's variant. `None` where it keeps a part of the version
+/// that it replaces, and there is none.
 pub(crate) async fn insert(
     conn: &mut AsyncPgConnection,
     publication: &Publication<'_>,
