@@ -1,13 +1,13 @@
 // @generated automatically by Diesel CLI.
 
 diesel::table! {
-    /// What one served request used and cost: the host's billing ledger.
+    /// What a served request used and cost: the host's billing ledger.
     microdollar_usage (id) {
-        /// Identifies the usage; made by the application as a UUIDv7, so that inserts append to the primary key.
+        /// Identifies the usage; a UUIDv7 of the application, so that inserts append to the primary key.
         id -> Uuid,
         /// The user who is billed, as the host identifies users.
         kilo_user_id -> Text,
-        /// What the request cost, in microdollars (1,000,000 to the US dollar).
+        /// The cost, in microdollars (1,000,000 to the US dollar).
         cost -> Int8,
         /// Tokens of the prompt, in tokens.
         input_tokens -> Int8,
@@ -17,7 +17,7 @@ diesel::table! {
         cache_write_tokens -> Int8,
         /// Prompt tokens read from the provider's cache, in tokens.
         cache_hit_tokens -> Int8,
-        /// When the request was served; made by the application, with microsecond precision.
+        /// The instant at which the request was served, by the application's clock.
         created_at -> Timestamptz,
         /// The provider that the host bills against; null when unknown.
         provider -> Nullable<Text>,
@@ -25,11 +25,11 @@ diesel::table! {
         model -> Nullable<Text>,
         /// The model that the client asked for; null when unknown.
         requested_model -> Nullable<Text>,
-        /// What caching saved, in microdollars; null when the provider does not say.
+        /// The saving by caching, in microdollars; null when the provider does not say.
         cache_discount -> Nullable<Int8>,
         /// Whether the upstream answered with an error.
         has_error -> Bool,
-        /// The host's abuse classification code; 0 when not classified.
+        /// The host's abuse classification; 0 when not classified.
         abuse_classification -> Int2,
         /// The organization that pays; null for personal use.
         organization_id -> Nullable<Uuid>,
@@ -47,29 +47,29 @@ diesel::table! {
         id -> Uuid,
         /// The model id that clients ask for; at most one active or paused experiment has it.
         public_model_id -> Text,
-        /// What operators call the experiment.
+        /// The name for operators.
         name -> Text,
-        /// What the experiment is to find out; null when not written down.
+        /// The question that the experiment answers; null when not written down.
         description -> Nullable<Text>,
-        /// Where in its life the experiment is: draft, active, paused or completed.
+        /// The status: draft, active, paused or completed.
         status -> Text,
         /// Whether the experiment is hidden from lists; never affects routing.
         is_archived -> Bool,
         /// The host's user who created the experiment; null when unknown.
         created_by_user_id -> Nullable<Text>,
-        /// When the experiment was created.
+        /// The instant of creation.
         created_at -> Timestamptz,
-        /// When the experiment's row last changed.
+        /// The instant of the last change of the row.
         updated_at -> Timestamptz,
-        /// When the experiment was first activated; null before.
+        /// The instant of the first activation; null before.
         started_at -> Nullable<Timestamptz>,
-        /// When the experiment was completed; null before.
+        /// The instant of completion; null before.
         ended_at -> Nullable<Timestamptz>,
     }
 }
 
 diesel::table! {
-    /// Attributes one served request, 1:1 with its usage, to the exact version that served it; holds no prompt text.
+    /// A served request, 1:1 with its usage, and the version that served it; holds no prompt text.
     model_experiment_request (usage_id) {
         /// The usage of the request; identifies the request too.
         usage_id -> Uuid,
@@ -85,25 +85,25 @@ diesel::table! {
         request_body_sha256 -> Text,
         /// Whether a captured side was cut at the size cap before it was hashed.
         was_truncated -> Bool,
-        /// When the request was served; equal to its usage's created_at.
+        /// The instant at which the request was served: its usage's created_at.
         created_at -> Timestamptz,
     }
 }
 
 diesel::table! {
-    /// A stable slot of an experiment that users are bucketed into.
+    /// A variant of an experiment: users are bucketed into it, and it serves its current version.
     model_experiment_variant (id) {
-        /// Identifies the variant; variants share the weight line in ascending order of it.
+        /// Identifies the variant; variants share the buckets in ascending order of it.
         id -> Uuid,
         /// The experiment that the variant belongs to.
         experiment_id -> Uuid,
-        /// What operators call the variant; unique within its experiment, never part of bucketing.
+        /// The name for operators; unique within its experiment, never part of bucketing.
         label -> Text,
-        /// The variant's share of users, relative to the sum of its experiment's weights.
+        /// The share of users, relative to the sum of the experiment's weights.
         weight -> Int4,
-        /// When the variant was created.
+        /// The instant of creation.
         created_at -> Timestamptz,
-        /// When the variant's row last changed.
+        /// The instant of the last change of the row.
         updated_at -> Timestamptz,
     }
 }
@@ -119,11 +119,11 @@ diesel::table! {
         upstream -> Jsonb,
         /// The upstream's API key under AES-256-GCM, as JSON of base64 texts: iv, data and authTag.
         encrypted_api_key -> Jsonb,
-        /// From when on the version is served, until a later one is effective.
+        /// The instant from which the version is served, until a later one is effective.
         effective_at -> Timestamptz,
         /// The host's user who published the version; null when unknown.
         created_by -> Nullable<Text>,
-        /// When the version was published.
+        /// The instant at which the version was published.
         created_at -> Timestamptz,
     }
 }

@@ -1,15 +1,15 @@
 -- Experiments, their variants, the variants' immutable versions, and the requests they served.
 --
--- A deployment that has these tables already, with these names of columns and constraints, skips this migration
--- too, by its version 20261122000002: the header of the one before says how.
+-- A deployment that already has these tables, with these names of columns and constraints, skips
+-- this migration too, by its version 20261122000002. The header of the one before says how.
 --
--- The hash checks spell "64 lower-case hexadecimal digits" as a length and a negated class: it accepts
--- exactly what '^[0-9a-f]{64}$' accepts and costs a tenth of it on every recorded request.
+-- The hash checks write "64 lower-case hexadecimal digits" as a length and a negated class. They
+-- accept exactly what '^[0-9a-f]{64}$' accepts, at a tenth of the cost for each recorded request.
 --
--- `created_by_user_id` and `created_by` hold ids of the host's users: a host with a users table adds
--- the foreign key itself.
+-- `created_by_user_id` and `created_by` hold ids of the host's users. A host with a users table
+-- adds the foreign keys itself.
 --
--- The indexes are made on tables that are new and empty.
+-- The tables are new and empty when the indexes are made.
 -- diesel-guard:disable AddIndexCheck
 
 CREATE TABLE model_experiment (
@@ -42,23 +42,23 @@ COMMENT ON COLUMN model_experiment.id IS
 COMMENT ON COLUMN model_experiment.public_model_id IS
     'The model id that clients ask for; at most one active or paused experiment has it.';
 COMMENT ON COLUMN model_experiment.name IS
-    'What operators call the experiment.';
+    'The name for operators.';
 COMMENT ON COLUMN model_experiment.description IS
-    'What the experiment is to find out; null when not written down.';
+    'The question that the experiment answers; null when not written down.';
 COMMENT ON COLUMN model_experiment.status IS
-    'Where in its life the experiment is: draft, active, paused or completed.';
+    'The status: draft, active, paused or completed.';
 COMMENT ON COLUMN model_experiment.is_archived IS
     'Whether the experiment is hidden from lists; never affects routing.';
 COMMENT ON COLUMN model_experiment.created_by_user_id IS
     'The host''s user who created the experiment; null when unknown.';
 COMMENT ON COLUMN model_experiment.created_at IS
-    'When the experiment was created.';
+    'The instant of creation.';
 COMMENT ON COLUMN model_experiment.updated_at IS
-    'When the experiment''s row last changed.';
+    'The instant of the last change of the row.';
 COMMENT ON COLUMN model_experiment.started_at IS
-    'When the experiment was first activated; null before.';
+    'The instant of the first activation; null before.';
 COMMENT ON COLUMN model_experiment.ended_at IS
-    'When the experiment was completed; null before.';
+    'The instant of completion; null before.';
 
 CREATE TABLE model_experiment_variant (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -79,19 +79,19 @@ CREATE INDEX "IDX_model_experiment_variant_experiment_id"
     ON model_experiment_variant (experiment_id);
 
 COMMENT ON TABLE model_experiment_variant IS
-    'A stable slot of an experiment that users are bucketed into.';
+    'A variant of an experiment: users are bucketed into it, and it serves its current version.';
 COMMENT ON COLUMN model_experiment_variant.id IS
-    'Identifies the variant; variants share the weight line in ascending order of it.';
+    'Identifies the variant; variants share the buckets in ascending order of it.';
 COMMENT ON COLUMN model_experiment_variant.experiment_id IS
     'The experiment that the variant belongs to.';
 COMMENT ON COLUMN model_experiment_variant.label IS
-    'What operators call the variant; unique within its experiment, never part of bucketing.';
+    'The name for operators; unique within its experiment, never part of bucketing.';
 COMMENT ON COLUMN model_experiment_variant.weight IS
-    'The variant''s share of users, relative to the sum of its experiment''s weights.';
+    'The share of users, relative to the sum of the experiment''s weights.';
 COMMENT ON COLUMN model_experiment_variant.created_at IS
-    'When the variant was created.';
+    'The instant of creation.';
 COMMENT ON COLUMN model_experiment_variant.updated_at IS
-    'When the variant''s row last changed.';
+    'The instant of the last change of the row.';
 
 CREATE TABLE model_experiment_variant_version (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -119,11 +119,11 @@ COMMENT ON COLUMN model_experiment_variant_version.upstream IS
 COMMENT ON COLUMN model_experiment_variant_version.encrypted_api_key IS
     'The upstream''s API key under AES-256-GCM, as JSON of base64 texts: iv, data and authTag.';
 COMMENT ON COLUMN model_experiment_variant_version.effective_at IS
-    'From when on the version is served, until a later one is effective.';
+    'The instant from which the version is served, until a later one is effective.';
 COMMENT ON COLUMN model_experiment_variant_version.created_by IS
     'The host''s user who published the version; null when unknown.';
 COMMENT ON COLUMN model_experiment_variant_version.created_at IS
-    'When the version was published.';
+    'The instant at which the version was published.';
 
 CREATE TABLE model_experiment_request (
     usage_id uuid PRIMARY KEY,
@@ -154,7 +154,7 @@ CREATE INDEX "IDX_model_experiment_request_client_request_id"
     ON model_experiment_request (client_request_id) WHERE client_request_id IS NOT NULL;
 
 COMMENT ON TABLE model_experiment_request IS
-    'Attributes one served request, 1:1 with its usage, to the exact version that served it; holds no prompt text.';
+    'A served request, 1:1 with its usage, and the version that served it; holds no prompt text.';
 COMMENT ON COLUMN model_experiment_request.usage_id IS
     'The usage of the request; identifies the request too.';
 COMMENT ON COLUMN model_experiment_request.variant_version_id IS
@@ -170,4 +170,4 @@ COMMENT ON COLUMN model_experiment_request.request_body_sha256 IS
 COMMENT ON COLUMN model_experiment_request.was_truncated IS
     'Whether a captured side was cut at the size cap before it was hashed.';
 COMMENT ON COLUMN model_experiment_request.created_at IS
-    'When the request was served; equal to its usage''s created_at.';
+    'The instant at which the request was served: its usage''s created_at.';

@@ -1,4 +1,4 @@
--- Takes the guards away, and no row. The library still checks the rules itself.
+-- Drops the guards. The library still checks the rules itself.
 
 DROP TRIGGER model_experiment_variant_set_updated_at ON model_experiment_variant;
 DROP TRIGGER model_experiment_set_updated_at ON model_experiment;

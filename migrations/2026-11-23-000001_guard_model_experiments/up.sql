@@ -1,26 +1,29 @@
--- Guards: the rules of an experiment's life hold for every writer, not for the library's operations alone.
+-- Guards: the rules of an experiment's life hold for every writer, not only for the library.
 --
--- A refusal is a check violation (SQLSTATE 23514). Its constraint name says which rule was broken, its detail of what,
--- as JSON; the library turns both into the error of its own check. Nothing guards `microdollar_usage` or
--- `model_experiment_request`: recording costs what it did. TRUNCATE isn't guarded either: it is the owner's.
+-- A refusal is a check violation (SQLSTATE 23514). Its constraint names the rule. Its detail is
+-- JSON that names the rows. The library turns both into the error of its own check.
 --
--- A writer of several statements locks the experiment first, as the operations do (SELECT … FOR UPDATE); otherwise
--- it may meet an operation in a deadlock, which ends with a retryable error.
+-- No guard stands on `microdollar_usage` or `model_experiment_request`, so that recording costs
+-- what it did. TRUNCATE isn't guarded: it is the owner's.
 --
--- Rows that are there already must agree with the new checks. These experiments don't:
+-- A writer of several statements locks the experiment first (SELECT ... FOR UPDATE), as the
+-- operations do. Otherwise it may deadlock with an operation, which ends with a retryable error.
+--
+-- Existing rows must satisfy the new checks. These experiments don't:
 --
 --   SELECT id, status, started_at, ended_at FROM model_experiment
 --   WHERE (started_at IS NULL) <> (status = 'draft') OR (ended_at IS NULL) = (status = 'completed')
 --       OR ended_at < started_at OR NOT isfinite(started_at) OR NOT isfinite(ended_at);
 --
--- Restoring data alone needs `--disable-triggers` or, for who is no superuser, ALTER TABLE … DISABLE TRIGGER USER
--- meanwhile: the rows were written in another order and at another time.
+-- Restoring data alone needs `--disable-triggers` or, without superuser, ALTER TABLE ... DISABLE
+-- TRIGGER USER meanwhile: the rows are written in another order and at another time.
 --
--- Adding the checks locks the tables for as long as reading them takes, which is milliseconds: they have a row for each
--- experiment or version, not for each request. Set a `lock_timeout` where something long may be in the way.
+-- Adding the checks locks the tables while they are read. They have a row for each experiment or
+-- version, not for each request, so that this takes milliseconds. Set a `lock_timeout` where a long
+-- transaction may hold them.
 -- diesel-guard:disable AddCheckConstraintCheck
 
--- The guards find these tables wherever the writer's own search_path leads, and whatever temporary tables it has.
+-- The guards find these tables whatever the writer's search_path and temporary tables are.
 SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
 ALTER TABLE model_experiment
@@ -41,9 +44,10 @@ BEGIN
 END
 $$;
 
--- Who changes the status and who changes variants or versions wait for each other. The lock is an advisory one: where
--- the tables are on several nodes, a row lock would reach for the others from inside the trigger. At a stricter
--- isolation level the row has to be locked all the same, to tell that it changed since the snapshot was taken.
+-- A change of the status and a change of variants or versions wait for each other. The lock is an
+-- advisory one: where the tables are on several nodes, a row lock would reach other nodes from
+-- inside the trigger. At a stricter isolation level the row is locked too, to detect that it
+-- changed since the snapshot was taken.
 CREATE FUNCTION model_experiment_settled_status(experiment uuid) RETURNS text
 LANGUAGE plpgsql STRICT SET search_path FROM CURRENT AS $$
 BEGIN
@@ -102,17 +106,17 @@ END
 $$;
 
 COMMENT ON FUNCTION model_experiment_refuse IS
-    'Raises the error of a guard: the rule that was broken, and of what.';
+    'Raises the error of a guard: the broken rule, and the rows.';
 COMMENT ON FUNCTION model_experiment_settled_status IS
-    'The status of an experiment, which stays so until the transaction ends; null when there is no such experiment.';
+    'The status of an experiment, locked until the transaction ends; null when it does not exist.';
 COMMENT ON FUNCTION model_experiment_require_draft IS
-    'Refuses a change of an experiment that has left draft. One that is being deleted takes all it has with it.';
+    'Refuses a change of an experiment that has left draft. One that is being deleted passes.';
 COMMENT ON FUNCTION model_experiment_require_not_completed IS
     'Refuses a change of an experiment that is completed.';
 COMMENT ON FUNCTION model_experiment_require_ready IS
     'Refuses an experiment without a variant, or with one that has no version that is effective.';
 
--- A trigger whose condition is the rule: it names the rule, and what it fires on is refused.
+-- A trigger whose condition is the rule. It refuses every row that it fires on.
 CREATE FUNCTION model_experiment_guard_rule() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
@@ -129,8 +133,9 @@ CREATE TRIGGER model_experiment_guard_insert
     FOR EACH ROW WHEN (NEW.status <> 'draft')
     EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_begins_as_draft');
 
--- Their status changes as their life goes, and to active only when nothing is lacking. At REPEATABLE READ a variant that
--- was inserted since wouldn't be seen. Values that are no status at all are left to the constraint on them.
+-- The status changes as the lifecycle allows, and to active only when the experiment is ready. At
+-- REPEATABLE READ a variant that was inserted since the snapshot would be invisible. Values that
+-- are no status are left to their constraint.
 
 CREATE FUNCTION model_experiment_guard_status() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
@@ -171,7 +176,8 @@ CREATE TRIGGER model_experiment_guard_archived
     FOR EACH ROW WHEN (OLD.status = 'active' AND NEW.status = 'active' AND NEW.is_archived)
     EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_active_not_archived');
 
--- Once they have left draft, they stay, and so does their public model id. When they started and ended never changes.
+-- An experiment that has left draft stays, with its public model id. The instants at which it
+-- started and ended never change.
 
 CREATE TRIGGER model_experiment_guard_delete
     BEFORE DELETE ON model_experiment
@@ -188,7 +194,7 @@ CREATE TRIGGER model_experiment_guard_instants
     FOR EACH ROW WHEN (OLD.started_at <> NEW.started_at OR OLD.ended_at <> NEW.ended_at)
     EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_instants_kept');
 
--- No experiment or variant becomes another: users are bucketed by the ids.
+-- The ids of experiments and variants never change: users are bucketed by them.
 
 CREATE TRIGGER model_experiment_guard_identity
     BEFORE UPDATE ON model_experiment
@@ -209,10 +215,12 @@ CREATE TRIGGER model_experiment_variant_guard_identity
     FOR EACH ROW WHEN ((OLD.id, OLD.experiment_id) <> (NEW.id, NEW.experiment_id))
     EXECUTE FUNCTION model_experiment_variant_guard_identity();
 
--- The variants of a draft come, go and change. After that only labels change, until it is completed.
+-- The variants of a draft may be added, removed and changed. Later only labels change, until
+-- completion.
 --
--- These triggers come after the event, and so after the foreign key's, which waits for whoever holds the experiment. A
--- writer that waited there with the status already locked would make the holder wait in turn: a deadlock.
+-- These triggers are AFTER triggers, so that the foreign key's wait for the experiment's row comes
+-- first. A writer that waited there with the status already locked would deadlock with the row's
+-- holder.
 
 CREATE FUNCTION model_experiment_variant_guard_structure() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
@@ -245,9 +253,9 @@ CREATE TRIGGER model_experiment_variant_guard_label
     FOR EACH ROW WHEN (OLD.label <> NEW.label)
     EXECUTE FUNCTION model_experiment_variant_guard_label();
 
--- Versions are published until the experiment is completed, and never for an instant before they are made. When that is
--- the row says itself, by a default that is evaluated once where the tables are on several nodes, whose clocks may differ
--- by less than a minute.
+-- Versions are published until the experiment is completed, and never for an instant before they
+-- are made. The row's created_at says when it was made: a default, evaluated once also where the
+-- tables are on several nodes. The nodes' clocks may differ by less than a minute.
 
 CREATE FUNCTION model_experiment_variant_version_guard_insert() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET TimeZone = 'UTC' AS $$
@@ -266,8 +274,8 @@ CREATE TRIGGER model_experiment_variant_version_guard_insert
     AFTER INSERT ON model_experiment_variant_version
     FOR EACH ROW EXECUTE FUNCTION model_experiment_variant_version_guard_insert();
 
--- They never change, and they go only with a draft. What isn't a statement of its own may change who created them, as a
--- host's foreign key does when the user goes.
+-- Versions never change, and are deleted only with a draft. A host's foreign key may set created_by
+-- to null when it deletes the user: it runs inside a trigger.
 
 CREATE FUNCTION model_experiment_variant_version_guard_update() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -300,8 +308,8 @@ CREATE TRIGGER model_experiment_variant_version_guard_delete
     AFTER DELETE ON model_experiment_variant_version
     FOR EACH ROW EXECUTE FUNCTION model_experiment_variant_version_guard_delete();
 
--- A change that doesn't say when it was made is made now. The library says it, so that the copies of a row agree where
--- the table is on several nodes.
+-- An update that sets no updated_at gets the current instant. The library sets it, so that the
+-- copies of a row agree where the table is on several nodes.
 
 CREATE FUNCTION model_experiment_set_updated_at() RETURNS trigger
 LANGUAGE plpgsql AS $$

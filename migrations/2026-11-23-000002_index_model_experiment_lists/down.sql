@@ -1,5 +1,5 @@
--- Takes the indexes away; lists read the whole table again.
--- The table has a row for each experiment, not for each request: it is locked for milliseconds.
+-- Drops the indexes. Lists read the whole table again.
+-- The table has a row for each experiment, not for each request, and is locked for milliseconds.
 -- diesel-guard:disable DropIndexCheck
 DROP INDEX "IDX_model_experiment_public_model_id_created_at";
 DROP INDEX "IDX_model_experiment_status_created_at";

@@ -1,6 +1,6 @@
--- Lists of experiments, newest first, read no more than their page. Archived experiments are skipped on the way.
+-- Lists of experiments, newest first, read no more than their page, and skip archived experiments.
 --
--- The table has a row for each experiment, not for each request: it is locked for milliseconds.
+-- The table has a row for each experiment, not for each request, and is locked for milliseconds.
 -- diesel-guard:disable AddIndexCheck
 
 CREATE INDEX "IDX_model_experiment_created_at"
