@@ -18,6 +18,20 @@ const MAX_LOST_RACES: u32 = 5;
 
 /// Makes a draft or paused experiment active. Its variants serve the public model id from now on.
 ///
+/// ```no_run
+/// use model_experiments::{AsyncPgConnection, Error, experiments, values::ExperimentId};
+///
+/// # async fn activate(conn: &mut AsyncPgConnection, id: ExperimentId)
+/// # -> model_experiments::Result<()> {
+/// match experiments::activate(conn, id).await {
+///     Ok(active) => println!("serving {} since {:?}", active.public_model_id, active.started_at),
+///     Err(Error::NotReady { reason, .. }) => println!("not yet: {reason}"),
+///     Err(error) => return Err(error),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// - [`Error::NotReady`] when it is archived, has no variant, or a variant has no current version;

@@ -306,6 +306,26 @@ pub async fn find(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Opti
 
 /// The experiments that `filter` lets through, newest first.
 ///
+/// ```no_run
+/// use model_experiments::experiments::{self, ExperimentFilter};
+/// use model_experiments::values::Status;
+/// use model_experiments::{AsyncPgConnection, Page};
+///
+/// # async fn print(conn: &mut AsyncPgConnection) -> model_experiments::Result<()> {
+/// let active = ExperimentFilter::default().status(Status::Active);
+/// let mut page = Page::first(50);
+/// loop {
+///     let experiments = experiments::list(conn, &active, page).await?;
+///     let Some(last) = experiments.last() else { break };
+///     page = Page::after(last.cursor(), 50);
+///     for experiment in &experiments {
+///         println!("{}: {}", experiment.public_model_id, experiment.name);
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// [`Error::Transient`] or [`Error::Database`].
