@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::error::Result;
 use crate::schema::model_experiment_request as request;
 use crate::sql::run::Returns;
+use crate::tables::differing::differing;
 use crate::values::{
     AllocationSubject, InvalidValue, PromptCapture, RequestBodyRef, SystemPromptRef, Timestamp,
     UsageId, VersionId, indexable, shrink_to_fit, storable,
@@ -103,17 +104,14 @@ impl NewRequest {
 
     /// The columns in which `stored`, a row with the same usage id, differs.
     pub(crate) fn differences(&self, stored: &Request) -> Vec<&'static str> {
-        [
+        differing([
             ("variant_version_id", self.variant_version_id == stored.variant_version_id),
             ("allocation_subject", self.allocation_subject == stored.allocation_subject),
             ("client_request_id", self.client_request_id == stored.client_request_id),
             ("system_prompt_sha256", self.system_prompt_sha256 == stored.system_prompt_sha256),
             ("request_body_sha256", self.request_body_sha256 == stored.request_body_sha256),
             ("was_truncated", self.was_truncated == stored.was_truncated),
-        ]
-        .into_iter()
-        .filter_map(|(column, is_same)| (!is_same).then_some(column))
-        .collect()
+        ])
     }
 }
 

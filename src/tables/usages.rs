@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::schema::microdollar_usage as usage;
 use crate::sql::page::Cursor;
 use crate::sql::run::Returns;
+use crate::tables::differing::differing;
 use crate::values::{InvalidValue, Timestamp, UsageId, indexable, shrink_to_fit, storable};
 
 /// What a served request used and cost.
@@ -124,7 +125,7 @@ impl Usage {
 
     /// The columns in which `stored`, a row with the same id, differs.
     pub(crate) fn differences(&self, stored: &Usage) -> Vec<&'static str> {
-        [
+        differing([
             ("kilo_user_id", self.kilo_user_id == stored.kilo_user_id),
             ("cost", self.cost == stored.cost),
             ("input_tokens", self.input_tokens == stored.input_tokens),
@@ -141,10 +142,7 @@ impl Usage {
             ("organization_id", self.organization_id == stored.organization_id),
             ("inference_provider", self.inference_provider == stored.inference_provider),
             ("project_id", self.project_id == stored.project_id),
-        ]
-        .into_iter()
-        .filter_map(|(column, is_same)| (!is_same).then_some(column))
-        .collect()
+        ])
     }
 }
 

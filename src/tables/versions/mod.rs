@@ -323,6 +323,13 @@ pub(crate) async fn insert(
 #[cfg(test)]
 pub(crate) fn queries() -> Vec<crate::registry::Query> {
     use crate::registry::{query, seed};
+    const INDEX: &str = "IDX_model_experiment_variant_version_variant_effective";
+    const UNTIL: &str = "(variant_id = ?) AND (effective_at <= ?)";
+    const EXACTLY: &str = "(variant_id = ?) AND (effective_at = ?)";
+    const UNTIL_OF_EACH: &str =
+        "(variant_id = model_experiment_variant.id) AND (effective_at <= ?)";
+    const EXACTLY_OF_EACH: &str =
+        "(variant_id = model_experiment_variant.id) AND (effective_at = ?)";
     let (variant, experienced) = (seed::variant(7), seed::variant(2001));
     let (at, next_year) = (seed::later(), seed::next_year());
     let (upstream, key) = (seed::upstream(), seed::key());
@@ -334,65 +341,28 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
         query!(find_query(seed::version(7)))
             .by("model_experiment_variant_version_pkey", "id = ?")
             .rows(1, 1),
-        query!(exists_at_query(variant, at))
-            .by(
-                "IDX_model_experiment_variant_version_variant_effective",
-                "(variant_id = ?) AND (effective_at = ?)",
-            )
-            .rows(1, 0),
-        query!(find_current_query(variant, at))
-            .by(
-                "IDX_model_experiment_variant_version_variant_effective",
-                "(variant_id = ?) AND (effective_at <= ?)",
-            )
-            .by(
-                "IDX_model_experiment_variant_version_variant_effective",
-                "(variant_id = ?) AND (effective_at = ?)",
-            )
-            .rows(1, 2),
+        query!(exists_at_query(variant, at)).by(INDEX, EXACTLY).rows(1, 0),
+        query!(find_current_query(variant, at)).by(INDEX, UNTIL).by(INDEX, EXACTLY).rows(1, 2),
         query!(find_current_query(experienced, at), "with a long history"),
         query!(list_current_query(seed::experiment(4), at))
             .by("IDX_model_experiment_variant_experiment_id", "experiment_id = ?")
-            .by(
-                "IDX_model_experiment_variant_version_variant_effective",
-                "(variant_id = model_experiment_variant.id) AND (effective_at <= ?)",
-            )
-            .by(
-                "IDX_model_experiment_variant_version_variant_effective",
-                "(variant_id = model_experiment_variant.id) AND (effective_at = ?)",
-            )
+            .by(INDEX, UNTIL_OF_EACH)
+            .by(INDEX, EXACTLY_OF_EACH)
             .by("model_experiment_variant_version_pkey", "id = (SubPlan 2)")
             .rows(2, 11),
         query!(list_current_query(seed::experiment(1001), at), "with a long history"),
-        query!(list_query(variant, page))
-            .by("IDX_model_experiment_variant_version_variant_effective", "variant_id = ?")
-            .rows(10, 11),
+        query!(list_query(variant, page)).by(INDEX, "variant_id = ?").rows(10, 11),
         query!(list_query(variant, Page::after(cursor, 10)), "after a cursor")
-            .by(
-                "IDX_model_experiment_variant_version_variant_effective",
-                "(variant_id = ?) AND (effective_at <= ?)",
-            )
+            .by(INDEX, UNTIL)
             .rows(10, 11),
         query!(insert_query(&publication, &upstream, &key)).rows(1, 0),
         query!(insert_with_upstream_query(&publication, &upstream))
-            .by(
-                "IDX_model_experiment_variant_version_variant_effective",
-                "(variant_id = ?) AND (effective_at <= ?)",
-            )
-            .by(
-                "IDX_model_experiment_variant_version_variant_effective",
-                "(variant_id = ?) AND (effective_at = ?)",
-            )
+            .by(INDEX, UNTIL)
+            .by(INDEX, EXACTLY)
             .rows(1, 2),
         query!(insert_with_key_query(&publication, &key))
-            .by(
-                "IDX_model_experiment_variant_version_variant_effective",
-                "(variant_id = ?) AND (effective_at <= ?)",
-            )
-            .by(
-                "IDX_model_experiment_variant_version_variant_effective",
-                "(variant_id = ?) AND (effective_at = ?)",
-            )
+            .by(INDEX, UNTIL)
+            .by(INDEX, EXACTLY)
             .rows(1, 2),
     ]
 }
