@@ -1,4 +1,4 @@
-//! What an operator does while the gateway serves: swapping checkpoints, rotating keys, pausing, looking.
+//! The operator's API: publish a version, rotate a key, pause, resume, and show a summary.
 
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
@@ -7,18 +7,17 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use chrono::DateTime;
 use model_experiments::experiments::{self, NewVersion};
 use model_experiments::reports::summary::{self, VersionSummary};
+use model_experiments::secrecy::SecretString;
+use model_experiments::serde_json::{Map, Value};
+use model_experiments::uuid::Uuid;
 use model_experiments::values::{ApiKeyCipher, ExperimentId, Timestamp, Upstream, VersionId};
 use model_experiments::{Error, Pool};
-use secrecy::SecretString;
 use serde::Deserialize;
-use serde_json::{Map, Value};
 use std::sync::Arc;
-use uuid::Uuid;
 
-/// An operator of one experiment.
+/// The operator of one experiment.
 pub struct Operator {
     experiment: ExperimentId,
     pool: Pool,
@@ -26,7 +25,7 @@ pub struct Operator {
     authorization: String,
 }
 
-/// An upstream, with a key beside its fields unless it keeps the one before.
+/// A version to publish. Without a key it keeps the previous version's.
 #[derive(Deserialize)]
 struct Publication {
     api_key: Option<String>,
@@ -34,23 +33,26 @@ struct Publication {
     upstream: Map<String, Value>,
 }
 
-/// Why nothing was done.
-struct Refused(StatusCode, String);
+/// Why an operation was refused.
+struct Refused {
+    status: StatusCode,
+    reason: String,
+}
 
 impl Operator {
-    /// An operator with a token of its own.
+    /// An operator with a new random token.
     pub fn new(experiment: ExperimentId, pool: Pool, cipher: ApiKeyCipher) -> Self {
         let authorization = format!("Bearer {}", Uuid::now_v7().simple());
         Self { experiment, pool, cipher, authorization }
     }
 
-    /// What the header `Authorization` must say.
+    /// The required value of the header `Authorization`.
     pub fn authorization(&self) -> &str {
         &self.authorization
     }
 }
 
-/// The operator's part of the API.
+/// The routes, each of which asks for the operator's token.
 pub fn router(operator: Operator) -> Router {
     let operator = Arc::new(operator);
     Router::new()
@@ -87,10 +89,11 @@ async fn publish(
     };
     let conn = &mut operator.pool.get().await?;
     let variants = experiments::list_variants(conn, operator.experiment).await?;
-    let variant = variants
-        .iter()
-        .find(|variant| variant.label.as_str() == label)
-        .ok_or_else(|| Refused(StatusCode::NOT_FOUND, format!("there is no variant {label}")))?;
+    let variant =
+        variants.iter().find(|variant| variant.label.as_str() == label).ok_or_else(|| Refused {
+            status: StatusCode::NOT_FOUND,
+            reason: format!("there is no variant {label}"),
+        })?;
     let version = experiments::publish(conn, variant.id, new).await?;
     tracing::info!(label, version = %version.id, "published");
     Ok(Json(version.id))
@@ -110,8 +113,11 @@ async fn summarise(
     State(operator): State<Arc<Operator>>,
 ) -> Result<Json<Vec<VersionSummary>>, Refused> {
     let conn = &mut operator.pool.get().await?;
-    let until_now = DateTime::UNIX_EPOCH..Timestamp::now().into();
-    Ok(Json(summary::by_version(conn, operator.experiment, until_now).await?))
+    let experiment = experiments::find(conn, operator.experiment)
+        .await?
+        .ok_or(Error::ExperimentNotFound(operator.experiment))?;
+    let window = experiment.created_at..Timestamp::now();
+    Ok(Json(summary::by_version(conn, experiment.id, &window).await?))
 }
 
 impl<E: Into<Error>> From<E> for Refused {
@@ -122,12 +128,12 @@ impl<E: Into<Error>> From<E> for Refused {
             error if error.is_retryable() => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::CONFLICT,
         };
-        Self(status, error.to_string())
+        Self { status, reason: error.to_string() }
     }
 }
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        (self.0, self.1).into_response()
+        (self.status, self.reason).into_response()
     }
 }

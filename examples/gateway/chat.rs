@@ -1,4 +1,4 @@
-//! `POST /v1/chat/completions`: who serves it, the call, and what the client learns of it.
+//! `POST /v1/chat/completions`: route the request, call the upstream, answer, and record.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -7,26 +7,24 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use model_experiments::recording::{NewRequest, Record, Usage};
 use model_experiments::routing::{Route, Served, Subject};
+use model_experiments::serde_json::{self, Map, Value};
+use model_experiments::uuid::Uuid;
 use model_experiments::values::{PromptCapture, Timestamp};
 use serde::Serialize;
-use serde_json::{Map, Value};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use uuid::Uuid;
 
 use crate::Gateway;
 use crate::checkpoint::{Checkpoint, Choice, Completion, Failure, Tokens};
+use crate::experiment::cost;
 use crate::refusal::Refusal;
-
-/// Microdollars for a token of the prompt, and for one of the answer.
-const PRICES: [u32; 2] = [3, 15];
 
 /// The longest id of a user or a machine, in bytes.
 const MAX_ID: usize = 256;
 
-const ODD_ID: &str = "a user or machine id must be short, of characters that can be shown";
+const INVALID_ID: &str = "a user or machine id must be short and printable";
 
-/// A completion as the client sees it.
+/// A completion as the client sees it: it never names what served it.
 #[derive(Serialize)]
 struct Answer {
     id: String,
@@ -56,7 +54,7 @@ pub async fn completions(
     let answer = match serde_json::from_slice(&body) {
         Ok(body) => {
             let request = Request { id, headers, ip: peer.ip(), body };
-            // Not by this future, which is dropped when the client hangs up: what the upstream answers is recorded.
+            // A task of its own: this future is dropped when the client hangs up.
             let serving = gateway.tasks.spawn(serve(Arc::clone(&gateway), request));
             serving.await.unwrap_or(Err(Refusal::UpstreamFailed))
         }
@@ -68,16 +66,17 @@ pub async fn completions(
 async fn serve(gateway: Arc<Gateway>, request: Request) -> Result<Answer, Refusal> {
     let (model, body) = request.check()?;
     let ip = request.ip.to_canonical().to_string();
-    let subject = Subject::first_of(request.user()?, request.header("x-machine-id")?, Some(&ip));
+    let subject = Subject::user(request.user()?)
+        .or_machine(request.header("x-machine-id")?)
+        .or_ip(ip.as_str());
     let outcome = match gateway.routing.pick(model, subject) {
         Route::Serve(served) => {
             let outcome = call(&gateway, &served, request.id, body).await;
-            let billed = subject.map_or_else(String::new, |subject| subject.value().to_owned());
-            let record = recordable(&request, model, billed, &served, outcome.as_ref().ok());
-            // The client waits neither for the commit, of which the recorder says when it fails for good, nor for room
-            // in an outage: a service that must lose nothing has a place for what isn't taken.
+            let record = record(&request, model, subject, &served, outcome.as_ref().ok());
+            // The client doesn't wait for the commit. The recorder logs a record that it gives up.
+            // A service that must lose nothing stores a record that the full recorder refuses.
             if let Err(refused) = gateway.recorder.try_submit(record) {
-                tracing::error!(request = %request.id, error = %refused, "not even tried to record");
+                tracing::error!(request = %request.id, error = %refused, "request not recorded");
             }
             outcome
         }
@@ -88,14 +87,14 @@ async fn serve(gateway: Arc<Gateway>, request: Request) -> Result<Answer, Refusa
             return Err(Refusal::ModelNotFound(model.to_owned()));
         }
         Route::Unavailable(reason) => {
-            tracing::error!(request = %request.id, %reason, "can't be served");
+            tracing::error!(request = %request.id, %reason, "routing unavailable");
             return Err(Refusal::Unavailable);
         }
     };
     match outcome {
         Ok(completion) => Ok(Answer::new(&request, model, completion)),
         Err(failure) => {
-            tracing::error!(request = %request.id, %failure, "the upstream failed");
+            tracing::error!(request = %request.id, %failure, "upstream failed");
             Err(match failure.is_timeout() {
                 true => Refusal::UpstreamTimedOut,
                 false => Refusal::UpstreamFailed,
@@ -104,47 +103,44 @@ async fn serve(gateway: Arc<Gateway>, request: Request) -> Result<Answer, Refusa
     }
 }
 
-/// Calls the checkpoint that serves the request. Its key is decrypted for this call alone.
+/// Calls the checkpoint that serves the request. Its key is decrypted for this call only.
 async fn call(
     gateway: &Gateway,
     served: &Served,
     id: Uuid,
     body: &Map<String, Value>,
 ) -> Result<Completion, Failure> {
-    let key = gateway.cipher.decrypt(served.key())?;
-    let checkpoint = Checkpoint { upstream: served.upstream().clone(), key };
+    let api_key = served.api_key(&gateway.cipher)?;
+    let checkpoint = Checkpoint { upstream: served.upstream().clone(), api_key };
     checkpoint.complete(&gateway.client, id, body).await
 }
 
-/// What is recorded of a request, which got no completion if it failed.
-fn recordable(
+/// The record of a request. Without a completion, the upstream failed.
+fn record(
     request: &Request,
     model: &str,
-    billed: String,
+    subject: Subject<'_>,
     served: &Served,
     completion: Option<&Completion>,
 ) -> Record {
     let tokens = completion.and_then(|completion| completion.usage).unwrap_or_default();
-    let [input_price, output_price] = PRICES.map(i64::from);
-    let (input_tokens, output_tokens) =
-        (i64::from(tokens.prompt_tokens), i64::from(tokens.completion_tokens));
     let usage = Usage {
-        cost: input_tokens * input_price + output_tokens * output_price,
-        input_tokens,
-        output_tokens,
+        cost: cost(tokens.prompt_tokens, tokens.completion_tokens),
+        input_tokens: tokens.prompt_tokens.into(),
+        output_tokens: tokens.completion_tokens.into(),
         model: Some(served.upstream().internal_id().to_owned()),
         requested_model: Some(model.to_owned()),
         has_error: completion.is_none(),
-        ..Usage::new(billed)
+        ..Usage::new(subject.value().unwrap_or_default())
     };
-    let new = NewRequest::new(served.version, served.subject)
+    let new_request = NewRequest::served_by(served)
         .client_request_id(request.id.to_string())
         .prompt(&PromptCapture::of(&request.body));
-    Record::new(usage, new)
+    Record::new(usage, new_request)
 }
 
 impl Request {
-    /// The model that is asked for, and all fields of the body.
+    /// The requested model and the body's fields, if the gateway supports the request.
     fn check(&self) -> Result<(&str, &Map<String, Value>), Refusal> {
         let body = self.body.as_object().ok_or(Refusal::Malformed("the body must be an object"))?;
         match body.get("stream") {
@@ -155,7 +151,7 @@ impl Request {
         Ok((model.ok_or(Refusal::Malformed("model must be a text"))?, body))
     }
 
-    /// The user: by the header that an authentication in front of this server would set, else as the client says.
+    /// The user id: from the header that an authenticating proxy sets, or else from the body.
     fn user(&self) -> Result<Option<&str>, Refusal> {
         let claimed = || identifier(self.body.get("user").and_then(Value::as_str));
         self.header("x-user-id")?.map_or_else(claimed, |user| Ok(Some(user)))
@@ -163,15 +159,15 @@ impl Request {
 
     fn header(&self, name: &str) -> Result<Option<&str>, Refusal> {
         let value = self.headers.get(name).map(|value| value.to_str()).transpose();
-        identifier(value.map_err(|_| Refusal::Malformed(ODD_ID))?)
+        identifier(value.map_err(|_| Refusal::Malformed(INVALID_ID))?)
     }
 }
 
-/// Refuses what couldn't be recorded.
+/// Refuses an id that is too long or not printable.
 fn identifier(id: Option<&str>) -> Result<Option<&str>, Refusal> {
     match id {
         Some(id) if id.len() > MAX_ID || id.contains(char::is_control) => {
-            Err(Refusal::Malformed(ODD_ID))
+            Err(Refusal::Malformed(INVALID_ID))
         }
         id => Ok(id),
     }

@@ -1,19 +1,19 @@
-//! Calling a checkpoint: the request that it is sent, and what may be told of its answer.
+//! Calls to a checkpoint: the transformed request, and the part of the answer that clients may see.
 
+use model_experiments::secrecy::{ExposeSecret, SecretString};
+use model_experiments::serde_json::{Map, Value};
+use model_experiments::uuid::Uuid;
 use model_experiments::values::{CipherError, Upstream};
 use reqwest::{StatusCode, Url};
-use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-use uuid::Uuid;
 
-/// A checkpoint with the key to call it with.
+/// A checkpoint and its API key.
 pub struct Checkpoint {
     pub upstream: Upstream,
-    pub key: SecretString,
+    pub api_key: SecretString,
 }
 
-/// What clients learn of an answer. Whatever else it has, such as a fingerprint, could tell who gave it.
+/// The part of an answer that clients may see. Other fields, as a fingerprint, reveal the model.
 #[derive(Deserialize)]
 pub struct Completion {
     pub choices: Vec<Choice>,
@@ -42,14 +42,14 @@ pub struct Tokens {
     total_tokens: u32,
 }
 
-/// Why there is no answer: for operators, since clients must not learn by whom they weren't served.
+/// Why there is no answer: for the operator's log only, because it reveals the checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error(transparent)]
     Key(#[from] CipherError),
     #[error("the base URL can't have a path")]
     BaseUrl,
-    #[error("it answered with the status {0}")]
+    #[error("the upstream answered with the status {0}")]
     Status(StatusCode),
     #[error("{0}")]
     Http(reqwest::Error),
@@ -68,7 +68,7 @@ impl From<reqwest::Error> for Failure {
 }
 
 impl Checkpoint {
-    /// Has the checkpoint answer `body`, the fields that the client sent.
+    /// Sends `body`, the client's fields, to the checkpoint.
     pub async fn complete(
         &self,
         client: &reqwest::Client,
@@ -77,7 +77,7 @@ impl Checkpoint {
     ) -> Result<Completion, Failure> {
         let answer = client
             .post(self.url()?)
-            .bearer_auth(self.key.expose_secret())
+            .bearer_auth(self.api_key.expose_secret())
             .header("x-request-id", request_id.to_string())
             .json(&self.body(body))
             .send()

@@ -1,91 +1,73 @@
-//! What there is to try: an experiment on the fake upstream, and what to ask.
+//! The experiment to try, and the commands that try it.
 
-use diesel_async::AsyncPgConnection;
-use model_experiments::RoutingCache;
-use model_experiments::experiments::{self, NewExperiment, NewVersion};
+use model_experiments::experiments::{self, NewExperiment};
 use model_experiments::routing::{Route, Subject};
-use model_experiments::values::{
-    ApiKeyCipher, ExperimentId, Label, PublicModelId, Upstream, VariantId, Weight,
-};
-use secrecy::SecretString;
-use serde_json::{Value, json};
+use model_experiments::secrecy::SecretString;
+use model_experiments::serde_json::json;
+use model_experiments::values::{ApiKeyCipher, ExperimentId, PublicModelId, Upstream, VariantId};
+use model_experiments::{AsyncPgConnection, RoutingCache};
 use std::net::SocketAddr;
-use uuid::Uuid;
 
 use crate::Result;
 use crate::admin::Operator;
 use crate::checkpoint::Checkpoint;
-use crate::fake_upstream::MODELS;
+use crate::experiment::{self, NewVariant};
+use crate::fake_upstream::{CANDIDATE, CONTROL, HOUSE, NEXT_CANDIDATE};
 
-/// An experiment that was activated.
+/// An active experiment.
 pub struct Demonstration {
     pub id: ExperimentId,
     model: PublicModelId,
     candidate: VariantId,
 }
 
-/// A cipher under a master key that is for demonstration only: it is no secret.
-pub fn cipher() -> Result<ApiKeyCipher> {
-    let master_key = SecretString::from("ZGVtb25zdHJhdGlvbiBvbmx5LCBub3QgYSBzZWNyZXQ=");
-    Ok(ApiKeyCipher::new(&master_key)?)
-}
-
-/// The model that clients know by its own name.
+/// The model that is served without an experiment, under its own name.
 pub fn house(url: &str) -> Result<Checkpoint> {
-    let (model, [key, _]) = MODELS[3];
-    let upstream = json!({"internal_id": model, "base_url": format!("{url}/v1")});
-    Ok(Checkpoint { upstream: Upstream::from_json(upstream)?, key: SecretString::from(key) })
+    let upstream = json!({"internal_id": HOUSE.id, "base_url": format!("{url}/v1")});
+    let api_key = SecretString::from(HOUSE.key);
+    Ok(Checkpoint { upstream: Upstream::from_json(upstream)?, api_key })
 }
 
-/// Activates an experiment on the upstream at `url`, with the variants control and candidate. Its public model id is
-/// another each time, so that the example runs again and again on the same database.
+/// Activates an experiment on the upstream at `url`, with the variants control and candidate.
 pub async fn create(
     conn: &mut AsyncPgConnection,
     cipher: &ApiKeyCipher,
     url: &str,
 ) -> Result<Demonstration> {
-    // A UUIDv7 ends with random digits.
-    let model =
-        PublicModelId::new(format!("demo/preview-{}", &Uuid::now_v7().simple().to_string()[24..]))?;
+    let model = experiment::public_model_id("demo")?;
     let new = NewExperiment::new(model.clone(), "Gateway: rc1 or rc2");
     let id = experiments::create(conn, &new).await?.id;
     let base_url = format!("{url}/v1");
-    let control = json!({
-        "internal_id": MODELS[0].0,
-        "base_url": base_url,
-        "remove_from_body": ["user"],
-        "extra_body": {"temperature": 0.2},
-    });
-    let candidate = json!({
-        "internal_id": MODELS[1].0,
-        "base_url": base_url,
-        "remove_from_body": ["user", "logprobs"],
-        "extra_body": {"temperature": 0.7, "reasoning_effort": "high"},
-    });
-    let [control_key, candidate_key] = [MODELS[0].1[0], MODELS[1].1[0]].map(SecretString::from);
-    variant(conn, cipher, id, ("control", 1), control, control_key).await?;
-    let candidate = variant(conn, cipher, id, ("candidate", 3), candidate, candidate_key).await?;
+    let control = NewVariant {
+        label: "control",
+        weight: 1,
+        upstream: Upstream::from_json(json!({
+            "internal_id": CONTROL.id,
+            "base_url": base_url,
+            "remove_from_body": ["user"],
+            "extra_body": {"temperature": 0.2},
+        }))?,
+        api_key: SecretString::from(CONTROL.key),
+    };
+    let candidate = NewVariant {
+        label: "candidate",
+        weight: 3,
+        upstream: Upstream::from_json(json!({
+            "internal_id": CANDIDATE.id,
+            "base_url": base_url,
+            "remove_from_body": ["user", "logprobs"],
+            "extra_body": {"temperature": 0.7, "reasoning_effort": "high"},
+        }))?,
+        api_key: SecretString::from(CANDIDATE.key),
+    };
+    experiment::add_variant(conn, cipher, id, &control).await?;
+    let (candidate, _) = experiment::add_variant(conn, cipher, id, &candidate).await?;
     experiments::activate(conn, id).await?;
-    Ok(Demonstration { id, model, candidate })
+    Ok(Demonstration { id, model, candidate: candidate.id })
 }
 
-async fn variant(
-    conn: &mut AsyncPgConnection,
-    cipher: &ApiKeyCipher,
-    experiment: ExperimentId,
-    (label, weight): (&str, i32),
-    upstream: Value,
-    api_key: SecretString,
-) -> Result<VariantId> {
-    let (label, weight) = (Label::new(label)?, Weight::new(weight)?);
-    let id = experiments::add_variant(conn, experiment, &label, weight).await?.id;
-    let (upstream, key) = (Upstream::from_json(upstream)?, cipher.encrypt(&api_key)?);
-    experiments::publish(conn, id, NewVersion::with_key(&upstream, &key)).await?;
-    Ok(id)
-}
-
-/// Prints where everything is, and what to ask.
-pub fn say_what_to_try(
+/// Prints the addresses and the commands to try.
+pub fn print_commands(
     address: SocketAddr,
     upstream: &str,
     experiment: &Demonstration,
@@ -93,33 +75,34 @@ pub fn say_what_to_try(
     operator: &Operator,
 ) {
     let model = experiment.model.as_str();
-    // Somebody whom the swap concerns.
+    // A user of candidate, whom the swap below affects.
     let is_candidate = |user: &String| {
-        let route = routing.pick(model, Subject::user(user));
+        let route = routing.pick(model, Subject::user(user.as_str()));
         matches!(route, Route::Serve(served) if served.variant == experiment.candidate)
     };
     let user = (1..1_000).map(|at| format!("user-{at}")).find(is_candidate).unwrap_or_default();
-    let admin = format!("-X POST -H 'Authorization: {}'", operator.authorization());
+    let authorization = operator.authorization();
+    let admin = format!("-X POST -H 'Authorization: {authorization}'");
+    let next_checkpoint = NEXT_CANDIDATE.id;
     println!(
         "\
 Gateway on http://{address}, upstream on {upstream}
 
-A chat request, of a user whom candidate serves:
+Chat as a user of the variant candidate:
   curl http://{address}/v1/chat/completions -H 'x-user-id: {user}' -d '{{\"model\": \"{model}\", \
 \"temperature\": 1, \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'
-What the upstream was called with, which no client learns:
+List the calls that the upstream got, which no client sees:
   curl {upstream}/calls
-Swap the checkpoint that candidate serves, and ask again:
-  curl {admin} http://{address}/admin/variants/candidate/versions -H 'Content-Type: application/json' \
--d '{{\"internal_id\": \"{}\", \"base_url\": \"{upstream}/v1\"}}'
-Pause, and resume:
+Swap the checkpoint behind candidate, then chat again:
+  curl {admin} http://{address}/admin/variants/candidate/versions \
+-H 'Content-Type: application/json' \
+-d '{{\"internal_id\": \"{next_checkpoint}\", \"base_url\": \"{upstream}/v1\"}}'
+Pause and resume the experiment:
   curl {admin} http://{address}/admin/pause
   curl {admin} http://{address}/admin/resume
-What each version served, and how routing does:
-  curl -H 'Authorization: {}' http://{address}/admin/summary
+Show what each version served, and the metrics:
+  curl -H 'Authorization: {authorization}' http://{address}/admin/summary
   curl http://{address}/metrics
-",
-        MODELS[2].0,
-        operator.authorization(),
+"
     );
 }

@@ -1,12 +1,13 @@
-//! A gateway: an HTTP server with an API as OpenAI's, which shows how a real one links this crate.
+//! A gateway: an HTTP server with OpenAI's API, which shows how a service uses this crate.
 //!
 //! ```text
 //! cargo run --release --example gateway
 //! ```
 //!
-//! It brings an upstream and an experiment to try it on, and prints what to try. Without `DATABASE_URL` it starts a
-//! PostgreSQL server of its own, which is gone afterwards. With it, take a database that is there to try things: it serves
-//! every experiment that is active there, and knows no key but its own.
+//! It starts a fake upstream, creates an experiment, and prints commands to try. Without
+//! `DATABASE_URL` it starts a private PostgreSQL server and removes it at the end. With
+//! `DATABASE_URL`, use a scratch database: the gateway serves every experiment that is active
+//! there, but can decrypt only the keys of its own.
 
 mod admin;
 mod chat;
@@ -14,6 +15,8 @@ mod checkpoint;
 #[path = "../shared/database.rs"]
 mod database;
 mod demonstration;
+#[path = "../shared/experiment.rs"]
+mod experiment;
 mod fake_upstream;
 mod refusal;
 
@@ -24,7 +27,8 @@ use clap::Parser;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use model_experiments::values::ApiKeyCipher;
 use model_experiments::{
-    Pool, Recorder, RecorderOptions, RoutingCache, RoutingOptions, experiments, migrations,
+    Pool, PoolOptions, Recorder, RecorderOptions, RoutingCache, RoutingOptions, experiments,
+    migrations,
 };
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -40,35 +44,35 @@ use admin::Operator;
 use checkpoint::Checkpoint;
 use database::Database;
 
-/// Whatever goes wrong at the start or the end ends the gateway, so nobody tells the causes apart.
+/// Any error at the start or the end ends the gateway, so no caller tells causes apart.
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// How long recording may take once every client is answered, as in an outage.
+/// How long the recorder may take to write what it holds, once every client is answered.
 const SHUTDOWN: Duration = Duration::from_secs(60);
 
-/// The longest request body, in bytes.
+/// Longest request body, in bytes.
 const MAX_BODY: usize = 32 << 20;
 
-/// Serves chat requests for a public model id by the checkpoints of an experiment.
+/// Serves chat requests for a public model id from the checkpoints of an experiment.
 #[derive(Parser)]
 struct Arguments {
-    /// The port of 127.0.0.1 to listen on; 0 takes one that is free.
+    /// Port of 127.0.0.1 to listen on; 0 picks a free one.
     #[arg(long, default_value_t = 8080)]
     port: u16,
-    /// How long an upstream may take to answer.
+    /// Longest time that the upstream may take to answer.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     upstream_timeout: u64,
 }
 
-/// What every request is served with.
+/// Shared by all requests.
 struct Gateway {
     routing: RoutingCache,
     recorder: Recorder,
     cipher: ApiKeyCipher,
     client: reqwest::Client,
-    /// The one model that isn't experimented with.
+    /// The model that is served without an experiment.
     house: Checkpoint,
-    /// What goes on when its client was answered, or has hung up.
+    /// Requests under way, which outlive a client that hangs up.
     tasks: TaskTracker,
 }
 
@@ -85,26 +89,24 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Result<()> {
     tracing_subscriber::fmt().with_writer(io::stderr).init();
-    // Before the cache starts, which looks its metrics up once.
+    // Installed first: the cache and the recorder look up their metrics when they start.
     let metrics = PrometheusBuilder::new().install_recorder()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, arguments.port)).await?;
     let address = listener.local_addr()?;
 
     let database = Database::find()?;
-    let url = database.url();
-    migrations::run(&url).await?;
-    let pool = Pool::builder(&url).max_size(8).application_name("gateway").build()?;
-    let cipher = demonstration::cipher()?;
+    let options = database.options("gateway")?;
+    migrations::run(&options).await?;
+    let pool = Pool::new(options.clone(), PoolOptions::default().max_size(8))?;
+    let cipher = experiment::cipher()?;
     let upstream = fake_upstream::start().await?;
-    let experiment = demonstration::create(&mut *pool.get().await?, &cipher, &upstream).await?;
-    let routing =
-        RoutingCache::start(&url, RoutingOptions::default().application_name("gateway")).await?;
-    let recorder =
-        Recorder::start(&url, RecorderOptions::default().application_name("gateway")).await?;
+    let demonstration = demonstration::create(&mut *pool.get().await?, &cipher, &upstream).await?;
+    let routing = RoutingCache::start(&options, RoutingOptions::default()).await?;
+    let recorder = Recorder::start(&options, RecorderOptions::default()).await?;
 
-    let operator = Operator::new(experiment.id, pool.clone(), cipher.clone());
-    demonstration::say_what_to_try(address, &upstream, &experiment, &routing, &operator);
+    let operator = Operator::new(demonstration.id, pool.clone(), cipher.clone());
+    demonstration::print_commands(address, &upstream, &demonstration, &routing, &operator);
     let gateway = Arc::new(Gateway {
         routing,
         recorder,
@@ -120,30 +122,30 @@ async fn run(arguments: Arguments) -> Result<()> {
         .nest("/admin", admin::router(operator))
         .route("/metrics", get(async move || metrics.render()))
         .into_make_service_with_connect_info::<SocketAddr>();
-    let told_to_end = async move {
+    let shutdown_signal = async move {
         tokio::select! {
             _ = ctrl_c() => {}
             _ = terminate.recv() => {}
         }
     };
-    axum::serve(listener, app).with_graceful_shutdown(told_to_end).await?;
+    axum::serve(listener, app).with_graceful_shutdown(shutdown_signal).await?;
 
-    // Every client is answered. What they were answered may still have to be recorded.
+    // Every client is answered, but some answers may not be recorded yet.
     gateway.tasks.close();
     gateway.tasks.wait().await;
     for lost in gateway.recorder.shutdown(SHUTDOWN).await {
-        tracing::error!(error = %lost, "given up at the end");
+        tracing::error!(error = %lost, "not recorded at shutdown");
     }
     gateway.routing.shutdown().await;
-    // A real gateway leaves experiments alone; this one's upstream ends with it.
-    experiments::complete(&mut *pool.get().await?, experiment.id).await?;
+    // Unlike a real gateway, this one takes its upstream down with it.
+    experiments::complete(&mut *pool.get().await?, demonstration.id).await?;
     Ok(())
 }
 
 fn client(timeout: Duration) -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder()
         .timeout(timeout)
-        // A key is meant for the upstream alone.
+        // A redirect would send the key to another host.
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .build()

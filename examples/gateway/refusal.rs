@@ -1,12 +1,12 @@
-//! What clients are told when they aren't served, as OpenAI's API says it.
+//! Error answers to clients, in the format of OpenAI's API.
 
 use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use model_experiments::serde_json::json;
 
-/// Why a client isn't served. None tells of an experiment: one that is paused is like no model at all.
+/// Why a request isn't served. No refusal reveals an experiment: a paused one looks like no model.
 pub enum Refusal {
     Malformed(&'static str),
     ModelNotFound(String),

@@ -1,28 +1,25 @@
-//! Where an example takes place: on the user's database, or on a server of its own.
+//! The database that an example runs on: the user's, or one on a private server.
 
 #[path = "../../tests/support/postgres/mod.rs"]
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the tests use all of it, an example only what starts a server"
-)]
+#[allow(dead_code, unused_imports, reason = "the tests use the rest")]
 mod postgres;
 
+use model_experiments::ConnectOptions;
 use std::env::{self, VarError};
 
 use self::postgres::{Binaries, Server};
 use crate::Result;
 
-/// Where an example takes place.
+/// The database that an example runs on.
 pub enum Database {
-    /// On the database of `DATABASE_URL`.
+    /// The database of `DATABASE_URL`.
     Given(String),
-    /// On a private server, which ends with this value or with the process.
+    /// A database on a private server, which stops when this value is dropped or the process ends.
     Private(Server),
 }
 
 impl Database {
-    /// The database of `DATABASE_URL`, else one on a private server.
+    /// The database of `DATABASE_URL`, or else one on a new private server.
     pub fn find() -> Result<Self> {
         match env::var("DATABASE_URL") {
             Ok(url) => Ok(Self::Given(url)),
@@ -31,7 +28,7 @@ impl Database {
                 let server = Server::start(&binaries)?;
                 println!(
                     "Started PostgreSQL {} in {}",
-                    number(binaries.version()),
+                    version_number(binaries.version()),
                     server.directory().display()
                 );
                 Ok(Self::Private(server))
@@ -40,19 +37,17 @@ impl Database {
         }
     }
 
-    /// The database's URL.
-    pub fn url(&self) -> String {
-        match self {
+    /// How to connect to it. The server shows the connections as `application`.
+    pub fn options(&self, application: &str) -> Result<ConnectOptions> {
+        let url = match self {
             Self::Given(url) => url.clone(),
             Self::Private(server) => server.url("postgres"),
-        }
+        };
+        Ok(ConnectOptions::parse(&url)?.application_name(application))
     }
 }
 
-/// The number in what `postgres -V` says: `postgres (PostgreSQL) 17.6 (Debian 17.6-1)`.
-fn number(version: &str) -> &str {
-    version
-        .split(' ')
-        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()))
-        .unwrap_or(version)
+/// The number in the output of `postgres -V`: `postgres (PostgreSQL) 17.6 (Debian 17.6-1)`.
+fn version_number(output: &str) -> &str {
+    output.split(' ').find(|word| word.starts_with(|c: char| c.is_ascii_digit())).unwrap_or(output)
 }

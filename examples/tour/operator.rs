@@ -1,28 +1,38 @@
-//! What an operator does: setting the experiment up, and changing what its variants serve.
+//! The operator's part: create the experiment, and check that a rotated key arrives.
 
-use diesel_async::AsyncPgConnection;
+use model_experiments::AsyncPgConnection;
 use model_experiments::experiments::{self, NewExperiment, Variant, Version};
 use model_experiments::routing::Route;
-use model_experiments::values::{
-    ApiKeyCipher, ExperimentId, Label, PublicModelId, Upstream, VariantId, Weight,
-};
-use secrecy::{ExposeSecret, SecretString};
-use serde_json::json;
+use model_experiments::secrecy::{ExposeSecret, SecretString};
+use model_experiments::serde_json::json;
+use model_experiments::values::{ApiKeyCipher, ExperimentId, PublicModelId, Upstream, VariantId};
 
 use crate::Result;
+use crate::experiment::{self, NewVariant};
 use crate::gateway::{self, Gateway};
 
-/// A variant as it began.
-pub struct Arm {
-    pub variant: Variant,
-    pub first: Version,
-    pub key: SecretString,
+/// A draft with its two variants.
+pub struct Draft {
+    pub id: ExperimentId,
+    pub control: StartedVariant,
+    pub candidate: StartedVariant,
 }
 
-/// A cipher under a master key that is for demonstration only: it is no secret.
-pub fn demonstration_cipher() -> Result<ApiKeyCipher> {
-    let master_key = SecretString::from("ZGVtb25zdHJhdGlvbiBvbmx5LCBub3QgYSBzZWNyZXQ=");
-    Ok(ApiKeyCipher::new(&master_key)?)
+/// A variant with its first version.
+pub struct StartedVariant {
+    pub variant: Variant,
+    pub first_version: Version,
+    pub api_key: SecretString,
+}
+
+/// The key rotation of a variant, to compare with the keys that routing hands out.
+pub struct KeyRotation<'a> {
+    pub old_key: &'a SecretString,
+    pub new_key: &'a SecretString,
+    /// Handed out before the rotation.
+    pub served_before: &'a SecretString,
+    /// Handed out after the rotation.
+    pub served_after: &'a SecretString,
 }
 
 /// An API key that opens nothing.
@@ -38,36 +48,35 @@ pub fn upstream(internal_id: &str) -> Result<Upstream> {
     }))?)
 }
 
-/// A draft behind `model`, with the variants control and candidate, each with its first version.
+/// Creates a draft for `model`, with the variants control and candidate and a version of each.
 pub async fn create(
     conn: &mut AsyncPgConnection,
     cipher: &ApiKeyCipher,
     model: &PublicModelId,
-) -> Result<(ExperimentId, [Arm; 2])> {
+) -> Result<Draft> {
     let new = NewExperiment::new(model.clone(), "Tour: rc1 or rc2");
-    let draft = experiments::create(conn, &new).await?;
-    let control = arm(conn, cipher, draft.id, ("control", 1, "preview-rc1")).await?;
-    let candidate = arm(conn, cipher, draft.id, ("candidate", 3, "preview-rc2")).await?;
-    Ok((draft.id, [control, candidate]))
+    let id = experiments::create(conn, &new).await?.id;
+    let new = |label, weight, internal_id| -> Result<NewVariant> {
+        let (upstream, api_key) = (upstream(internal_id)?, demonstration_key(label));
+        Ok(NewVariant { label, weight, upstream, api_key })
+    };
+    let control = add_variant(conn, cipher, id, new("control", 1, "preview-rc1")?).await?;
+    let candidate = add_variant(conn, cipher, id, new("candidate", 3, "preview-rc2")?).await?;
+    Ok(Draft { id, control, candidate })
 }
 
-async fn arm(
+async fn add_variant(
     conn: &mut AsyncPgConnection,
     cipher: &ApiKeyCipher,
     draft: ExperimentId,
-    (label, weight, internal_id): (&str, i32, &str),
-) -> Result<Arm> {
-    let key = demonstration_key(label);
-    let variant =
-        experiments::add_variant(conn, draft, &Label::new(label)?, Weight::new(weight)?).await?;
-    let (upstream, encrypted) = (upstream(internal_id)?, cipher.encrypt(&key)?);
-    let new = NewVersion::with_key(&upstream, &encrypted);
-    let first = experiments::publish(conn, variant.id, new).await?;
-    Ok(Arm { variant, first, key })
+    new: NewVariant,
+) -> Result<StartedVariant> {
+    let (variant, first_version) = experiment::add_variant(conn, cipher, draft, &new).await?;
+    Ok(StartedVariant { variant, first_version, api_key: new.api_key })
 }
 
-/// The key that `variant` is called with, found by routing a user who is bucketed into it.
-pub fn key_of(
+/// The key that routing hands out for `variant`, taken from the route of one of its users.
+pub fn served_key(
     gateway: &Gateway<'_>,
     variant: VariantId,
     cipher: &ApiKeyCipher,
@@ -77,18 +86,19 @@ pub fn key_of(
         _ => None,
     });
     let served = served.ok_or_else(|| format!("no user is bucketed into variant {variant}"))?;
-    Ok(cipher.decrypt(served.key())?)
+    Ok(served.api_key(cipher)?)
 }
 
-/// Checks that a variant was called with the old key, and is called with the new one.
-pub fn check_rotation(
-    (was, old): (&SecretString, &SecretString),
-    (is, new): (&SecretString, &SecretString),
-) -> Result<()> {
-    let same = |a: &SecretString, b: &SecretString| a.expose_secret() == b.expose_secret();
-    if same(was, old) && same(is, new) && !same(old, new) {
+/// Checks that routing handed out the old key before the rotation and the new key after it.
+pub fn check_rotation(rotation: &KeyRotation<'_>) -> Result<()> {
+    let KeyRotation { old_key, new_key, served_before, served_after } = rotation;
+    let is_same = |a: &SecretString, b: &SecretString| a.expose_secret() == b.expose_secret();
+    if is_same(served_before, old_key)
+        && is_same(served_after, new_key)
+        && !is_same(old_key, new_key)
+    {
         Ok(())
     } else {
-        Err("the key was rotated, but routing doesn't hand out the new one".into())
+        Err("the key was rotated, but routing does not hand out the new one".into())
     }
 }
