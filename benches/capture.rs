@@ -1,10 +1,10 @@
-//! What capturing a prompt costs, beside the SHA-256 of what is kept.
+//! Cost of capturing a prompt, compared with the SHA-256 of the text that is kept.
 //!
 //! ```text
 //! cargo bench --bench capture
 //! ```
 //!
-//! `docs/benchmarks.md` says what was seen.
+//! Results: `docs/benchmarks.md`.
 
 #[path = "comparison/mod.rs"]
 mod comparison;
@@ -16,13 +16,13 @@ use std::hint::black_box;
 
 use comparison::Comparison;
 
-/// Prose and code as people send them: this crate's own, and a little that isn't English.
+/// Prose and code as users send them: this crate's own, and some text that is not English.
 const TEXTS: [&str; 6] = [
     include_str!("../README.md"),
     include_str!("../docs/testing.md"),
     include_str!("../docs/benchmarks.md"),
-    include_str!("../src/operations/record.rs"),
-    include_str!("../src/values/upstream.rs"),
+    include_str!("../src/recording/record.rs"),
+    include_str!("../src/values/upstream/mod.rs"),
     "Der Himmel ist blau, weil die Luft kurze Wellen stärker streut: „Rayleigh-Streuung“ heißt das.\n\
      空が青いのは、短い波長の光ほど大気中で強く散乱されるからである。\n",
 ];
@@ -37,14 +37,14 @@ fn main() {
         ("one_text_cut", body(vec!["x".repeat(over)]), true),
         ("conversation", body(conversation(under * 15 / 16)), false),
         ("conversation_cut", body(conversation(over)), true),
-        ("small_messages", body(small(under / 110)), false),
+        ("small_messages", body(small_messages(under / 110)), false),
     ] {
         let capture = PromptCapture::of(&body);
         assert_eq!(capture.was_truncated(), is_truncated, "{name}");
         let kept: Vec<_> =
             capture.system_prompt().into_iter().chain([capture.request_body()]).collect();
         println!("{name}: {} bytes", kept.iter().map(|side| side.text().len()).sum::<usize>());
-        comparison.of(
+        comparison.add(
             name,
             || PromptCapture::of(black_box(&body)),
             || {
@@ -59,7 +59,8 @@ fn main() {
 
 fn body(texts: Vec<String>) -> Value {
     let message = |text| json!({"role": "user", "content": text});
-    json!({"model": "partner/preview-foo", "messages": texts.into_iter().map(message).collect::<Value>()})
+    let messages: Value = texts.into_iter().map(message).collect();
+    json!({"model": "partner/preview-foo", "messages": messages})
 }
 
 /// A system prompt of about `length` bytes, and a short question.
@@ -73,7 +74,7 @@ fn system_prompt(length: usize) -> Value {
     })
 }
 
-/// Messages of half a KiB to 4 KiB, from ever other places of the texts, until there are `length` bytes.
+/// Messages of half a KiB to 4 KiB from changing places in the texts, `length` bytes in total.
 fn conversation(length: usize) -> Vec<String> {
     let mut left = length;
     let mut messages = Vec::new();
@@ -88,8 +89,9 @@ fn conversation(length: usize) -> Vec<String> {
     messages
 }
 
-fn small(messages: usize) -> Vec<String> {
+/// `count` short messages.
+fn small_messages(count: usize) -> Vec<String> {
     let text =
         |at| format!("Message {at}: what is seventeen times {at}, and how do you know it?\n");
-    (0..messages).map(text).collect()
+    (0..count).map(text).collect()
 }

@@ -1,4 +1,4 @@
-//! Measuring two ways of doing the same, and saying how many times as long the first takes.
+//! Comparison of the crate with raw code that does the same: times and their ratio.
 
 use criterion::Criterion;
 use serde_json::Value;
@@ -6,11 +6,11 @@ use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// What the crate does, and the least that does it.
+/// The two sides of a comparison.
 const CRATE: &str = "crate";
 const RAW: &str = "raw";
 
-/// What was measured, by criterion.
+/// The measurements of one run, made by criterion.
 pub struct Comparison {
     criterion: Criterion,
     start: SystemTime,
@@ -23,8 +23,8 @@ impl Comparison {
         Self { criterion, start: SystemTime::now(), names: Vec::new() }
     }
 
-    /// Measures `ours` and `raw`, one after the other.
-    pub fn of<O, R>(
+    /// Measures `ours` and then `raw`.
+    pub fn add<O, R>(
         &mut self,
         name: &'static str,
         mut ours: impl FnMut() -> O,
@@ -33,34 +33,34 @@ impl Comparison {
         let mut group = self.criterion.benchmark_group(name);
         group.bench_function(CRATE, |bencher| bencher.iter(&mut ours));
         group.finish();
-        self.raw(name, raw);
+        self.add_raw(name, raw);
     }
 
-    /// Measures what the crate has no way of its own for.
-    pub fn raw<R>(&mut self, name: &'static str, mut raw: impl FnMut() -> R) {
+    /// Measures `raw`, to which nothing in the crate corresponds.
+    pub fn add_raw<R>(&mut self, name: &'static str, mut raw: impl FnMut() -> R) {
         let mut group = self.criterion.benchmark_group(name);
         group.bench_function(RAW, |bencher| bencher.iter(&mut raw));
         group.finish();
         self.names.push(name);
     }
 
-    /// Prints the medians of all that was measured in this run, and their ratios.
+    /// Prints the medians of this run and their ratios.
     pub fn print(&self) {
         println!("{:24} {:>14} {:>14} {:>6}", "median, ns", CRATE, RAW, "ratio");
         for name in &self.names {
-            let [ours, raw] = [CRATE, RAW].map(|way| self.median(name, way));
+            let (ours, raw) = (self.median(name, CRATE), self.median(name, RAW));
             let ratio = ours.zip(raw).map(|(ours, raw)| ours / raw);
-            let [ours, raw] = [ours, raw].map(|median| decimal(median, 0));
-            println!("{name:24} {ours:>14} {raw:>14} {:>6}", decimal(ratio, 2));
+            let (ours, raw, ratio) = (decimal(ours, 0), decimal(raw, 0), decimal(ratio, 2));
+            println!("{name:24} {ours:>14} {raw:>14} {ratio:>6}");
         }
     }
 
-    /// What criterion estimated, unless that was another run.
-    fn median(&self, name: &str, way: &str) -> Option<f64> {
+    /// Criterion's estimate, unless it is from another run.
+    fn median(&self, name: &str, side: &str) -> Option<f64> {
         let file = Path::new(env!("CARGO_TARGET_TMPDIR"))
             .join("../criterion")
             .join(name)
-            .join(way)
+            .join(side)
             .join("new/estimates.json");
         let written = fs::metadata(&file).ok()?.modified().ok()?;
         if written < self.start {

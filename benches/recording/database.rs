@@ -1,15 +1,16 @@
-//! A database whose commits cost what they cost a service: on a disk, and flushed to it.
+//! A database whose commits cost what a service's commits cost: on a disk, and flushed to it.
 
 use model_experiments::values::VersionId;
-use model_experiments::{AsyncPgConnection, connection, migrations};
+use model_experiments::{AsyncPgConnection, ConnectOptions, migrations};
 
+use crate::support;
 use crate::support::fixtures::{active, number, raw};
 use crate::support::postgres::{Binaries, Server};
 
-/// How many experiments are active, of two versions each.
+/// Number of active experiments, of two versions each.
 const EXPERIMENTS: usize = 4;
 
-/// Nothing that strikes one side of a pair only. The level is what a server with a replica needs.
+/// Disables work that affects only one side of a ratio. Sets the WAL level that a replica needs.
 const SETTINGS: [&str; 2] = ["autovacuum=off", "wal_level=replica"];
 
 /// A database with versions to attribute requests to.
@@ -18,7 +19,7 @@ pub struct Database {
     pub versions: Vec<VersionId>,
 }
 
-/// What is recorded.
+/// Totals over all recorded rows.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Totals {
     pub usages: usize,
@@ -31,7 +32,7 @@ impl Database {
         let binaries = Binaries::find(|message| eprintln!("{message}")).unwrap();
         let server = Server::durable(&binaries, &SETTINGS).unwrap();
         let mut database = Self { server, versions: Vec::new() };
-        migrations::run(&database.url()).await.unwrap();
+        migrations::run(&database.options()).await.unwrap();
         let conn = &mut database.connect().await;
         for model in 0..EXPERIMENTS {
             let ready = active(conn, &format!("partner/{model}")).await;
@@ -44,13 +45,17 @@ impl Database {
         self.server.url("postgres")
     }
 
-    /// What `synchronous_commit` is on every connection from now on.
+    pub fn options(&self) -> ConnectOptions {
+        support::options(&self.url())
+    }
+
+    /// Sets `synchronous_commit` for every connection from now on.
     pub async fn set_synchronous_commit(&self, setting: &str) {
         let sql = format!("ALTER DATABASE postgres SET synchronous_commit = {setting}");
         raw(&mut self.connect().await, &sql).await.unwrap();
     }
 
-    /// Forgets what was recorded, and begins a new checkpoint.
+    /// Empties the tables and starts a new checkpoint.
     pub async fn clear(&self) {
         let conn = &mut self.connect().await;
         raw(conn, "TRUNCATE microdollar_usage, model_experiment_request").await.unwrap();
@@ -74,6 +79,6 @@ impl Database {
     }
 
     async fn connect(&self) -> AsyncPgConnection {
-        connect(&self.url()).await.unwrap()
+        self.options().connect().await.unwrap()
     }
 }

@@ -1,4 +1,4 @@
-//! What recording costs, each way of the crate's beside tokio-postgres by hand.
+//! Cost of recording: each path of the crate, compared with tokio-postgres.
 //!
 //! ```text
 //! cargo bench --bench recording
@@ -6,53 +6,67 @@
 //! cargo bench --bench recording -- --sweep
 //! ```
 //!
-//! `docs/benchmarks.md` says what is held equal and what was seen.
+//! Conditions and results: `docs/benchmarks.md`.
 
 mod database;
 mod measure;
+mod path;
+#[path = "../../examples/shared/price.rs"]
+mod price;
 mod raw;
+mod record;
 mod replay;
 mod report;
-mod row;
 #[allow(dead_code, reason = "the tests use the rest")]
 #[path = "../../tests/support/mod.rs"]
 mod support;
 mod sweep;
 #[path = "../../examples/tour/trace.rs"]
 mod trace;
-mod way;
 
 use clap::Parser;
-use model_experiments::{Pool, Recorder, RecorderOptions};
+use model_experiments::{Pool, PoolOptions, Recorder, RecorderOptions};
 
 use database::Database;
-use measure::Side;
-use report::{Target, What};
-use way::Way;
+use measure::{Load, Scenario};
+use path::Path;
+use report::{Bound, Target};
 
-/// What reading a trace returns.
+/// The result of reading a trace.
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// How many rows a statement takes, and how many are recorded in a round.
-const BATCHES: [(usize, usize); 4] = [(10, 4_000), (100, 8_000), (1_000, 10_000), (5_000, 10_000)];
+/// The loads of paths that write many records by one statement.
+const BATCHES: [Load; 4] = [
+    Load { callers: 1, batch: 10, records: 4_000 },
+    Load { callers: 1, batch: 100, records: 8_000 },
+    Load { callers: 1, batch: 1_000, records: 10_000 },
+    Load { callers: 1, batch: 5_000, records: 10_000 },
+];
 
-/// How many callers the recorder has, how many rows they record in a round, and how many a pool does meanwhile.
-const CALLERS: [(usize, usize, usize); 4] =
-    [(1, 1_000, 1_000), (8, 3_000, 1_500), (64, 8_000, 2_500), (256, 10_000, 2_500)];
+/// The sizes of a batch whose ratio has a target.
+const TARGET_BATCHES: [usize; 2] = [100, 1_000];
 
-/// How many connections the pool has that stands beside the recorder, unless there are fewer callers.
+/// The loads of the recorder, and how many records the slower pool writes in a round.
+const CALLERS: [(Load, usize); 4] = [
+    (Load { callers: 1, batch: 1, records: 1_000 }, 1_000),
+    (Load { callers: 8, batch: 1, records: 3_000 }, 1_500),
+    (Load { callers: 64, batch: 1, records: 8_000 }, 2_500),
+    (Load { callers: 256, batch: 1, records: 10_000 }, 2_500),
+];
+
+/// Connections of the pool that the recorder is compared with, unless there are fewer callers.
 const POOL: usize = 8;
 
-/// What recording costs, beside tokio-postgres by hand.
+/// Measures recording, compared with tokio-postgres.
 #[derive(Parser)]
 struct Arguments {
     /// Measure the recorder with other options than its defaults instead.
     #[arg(long)]
     sweep: bool,
-    /// How many rounds each side is measured in.
+    /// Number of rounds.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
-    /// What Cargo says to a bench that it runs as one.
+    /// Passed by Cargo to a bench that it runs as a bench.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -60,7 +74,7 @@ struct Arguments {
 #[tokio::main]
 async fn main() {
     let Arguments { sweep, rounds, bench } = Arguments::parse();
-    // `cargo test` may run benches too, and this one takes minutes.
+    // `cargo test` may run benches too, but this one takes minutes.
     if !bench {
         return;
     }
@@ -77,65 +91,70 @@ async fn main() {
     replay::replay(&database).await;
 }
 
-/// Statements of one row and of many, one after the other.
+/// Measures statements of one and of many records, one after the other on one connection.
 async fn one_connection(database: &Database, setting: &str, rounds: usize) {
     let raw = raw::pool(&database.url(), 1).await;
-    let ours = Pool::builder(database.url()).max_size(1).build().unwrap();
-    let mut sides = vec![
-        Side::new("raw transaction", Way::RawTransaction(raw.clone()), 1, 1, 800),
-        Side::new("raw statement", Way::RawStatement(raw.clone()), 1, 1, 1_200),
-        Side::new("usage_with_request", Way::Statement(ours.clone()), 1, 1, 1_200),
+    let ours = Pool::new(database.options(), PoolOptions::default().max_size(1)).unwrap();
+    let single = |records| Load { callers: 1, batch: 1, records };
+    let mut scenarios = vec![
+        Scenario::new("raw transaction", Path::RawTransaction(raw.clone()), single(800)),
+        Scenario::new("raw statement", Path::RawStatement(raw.clone()), single(1_200)),
+        Scenario::new("record::one", Path::One(ours.clone()), single(1_200)),
     ];
     let mut targets = Vec::new();
-    for (batch, rows) in BATCHES {
-        let [theirs, record_many, copy] =
-            ["raw batch", "record_many", "raw COPY"].map(|name| format!("{name} of {batch}"));
-        if [100, 1_000].contains(&batch) {
-            let target = |theirs: &str, least: f64| Target {
-                ours: record_many.clone(),
-                theirs: theirs.to_owned(),
-                what: What::Throughput(least),
+    for load in BATCHES {
+        let batch = load.batch;
+        let (raw_batch, many) =
+            (format!("raw batch of {batch}"), format!("record::many of {batch}"));
+        if TARGET_BATCHES.contains(&batch) {
+            let target = |baseline: &str, min: f64| Target {
+                ours: many.clone(),
+                baseline: baseline.to_owned(),
+                bound: Bound::MinThroughput(min),
             };
-            targets.extend([target(&theirs, 1.0 / 1.10), target("raw transaction", 8.0)]);
+            targets.extend([target(&raw_batch, 1.0 / 1.10), target("raw transaction", 8.0)]);
         }
-        sides.extend([
-            Side::new(theirs, Way::RawBatch(raw.clone()), 1, batch, rows),
-            Side::new(record_many, Way::Batch(ours.clone()), 1, batch, rows),
-            Side::new(copy, Way::RawCopy(raw.clone()), 1, batch, rows),
+        let raw_copy = format!("raw COPY of {batch}");
+        scenarios.extend([
+            Scenario::new(raw_batch, Path::RawBatch(raw.clone()), load),
+            Scenario::new(many, Path::Many(ours.clone()), load),
+            Scenario::new(raw_copy, Path::RawCopy(raw.clone()), load),
         ]);
     }
-    measure::rounds(database, &mut sides, rounds).await;
-    println!("{}\n", report::sides(setting, &sides));
-    println!("{}\n", report::targets(setting, &sides, &targets));
+    measure::rounds(database, &mut scenarios, rounds).await;
+    println!("{}\n", report::scenarios(setting, &scenarios));
+    println!("{}\n", report::targets(setting, &scenarios, &targets));
 }
 
-/// The recorder beside a pool, for callers that each wait for their row.
+/// Measures the recorder and a pool, with callers that each wait for their record.
 async fn many_callers(database: &Database, setting: &str, rounds: usize) {
-    let recorder = Recorder::start(&database.url(), RecorderOptions::default()).await.unwrap();
-    let mut sides = Vec::new();
-    for (callers, rows, pooled) in CALLERS {
-        // The connections that a caller doesn't need would only be cold when it gets to them.
+    let recorder = Recorder::start(&database.options(), RecorderOptions::default()).await.unwrap();
+    let mut scenarios = Vec::new();
+    for (load, pooled_records) in CALLERS {
+        let callers = load.callers;
+        let pooled = Load { records: pooled_records, ..load };
+        // A connection that no caller needs would be cold when it is used.
         let raw = raw::pool(&database.url(), POOL.min(callers)).await;
-        let [transactions, statements, ours] =
-            ["pooled transactions", "pooled statements", "recorder"]
-                .map(|name| format!("{name}, {callers}"));
-        sides.extend([
-            Side::new(transactions, Way::RawTransaction(raw.clone()), callers, 1, pooled),
-            Side::new(statements, Way::RawStatement(raw), callers, 1, pooled),
-            Side::new(ours, Way::Recorder(recorder.clone()), callers, 1, rows),
+        let transactions = format!("pooled transactions, {callers}");
+        let statements = format!("pooled statements, {callers}");
+        let ours = format!("recorder, {callers}");
+        scenarios.extend([
+            Scenario::new(transactions, Path::RawTransaction(raw.clone()), pooled),
+            Scenario::new(statements, Path::RawStatement(raw), pooled),
+            Scenario::new(ours, Path::Recorder(recorder.clone()), load),
         ]);
     }
-    let target = |callers: usize, theirs: &str, what: What| Target {
+    let target = |callers: usize, baseline: &str, bound: Bound| Target {
         ours: format!("recorder, {callers}"),
-        theirs: format!("{theirs}, {callers}"),
-        what,
+        baseline: format!("{baseline}, {callers}"),
+        bound,
     };
     let targets = [
-        target(64, "pooled transactions", What::Throughput(3.5)),
-        target(64, "pooled statements", What::Throughput(2.5)),
-        target(1, "pooled statements", What::Wait(1.1)),
+        target(64, "pooled transactions", Bound::MinThroughput(3.5)),
+        target(64, "pooled statements", Bound::MinThroughput(2.5)),
+        target(1, "pooled statements", Bound::MaxWait(1.1)),
     ];
-    measure::rounds(database, &mut sides, rounds).await;
-    println!("{}\n", report::sides(setting, &sides));
-    println!("{}\n", report::targets(setting, &sides, &targets));
+    measure::rounds(database, &mut scenarios, rounds).await;
+    println!("{}\n", report::scenarios(setting, &scenarios));
+    println!("{}\n", report::targets(setting, &scenarios, &targets));
 }

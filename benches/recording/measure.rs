@@ -1,4 +1,4 @@
-//! Measuring ways to record in turn, so that the machine's drift falls on all of them.
+//! Measurements of scenarios in turn, so that the machine's drift affects all of them.
 
 use statrs::statistics::{Data, OrderStatistics};
 use std::iter;
@@ -6,86 +6,94 @@ use std::time::Instant;
 use tokio::task::JoinSet;
 
 use crate::database::{Database, Totals};
-use crate::row::Row;
+use crate::path::Path;
+use crate::record::PreparedRecord;
 use crate::trace;
-use crate::way::Way;
 
-/// How often a statement is executed before it is measured: PostgreSQL plans the first five executions anew.
+/// Executions of a statement before it is measured. PostgreSQL plans the first five anew.
 const WARM_UP: usize = 6;
 
-/// A way to record, and how it is used.
-pub struct Side {
+/// A path, the load on it, and the measurements.
+pub struct Scenario {
     pub name: String,
-    pub way: Way,
-    pub callers: usize,
-    /// How many rows a caller hands over at once.
-    pub batch: usize,
-    /// How many rows are recorded in a round.
-    pub rows: usize,
-    /// A run for each round.
+    pub path: Path,
+    pub load: Load,
+    /// One run per round.
     pub runs: Vec<Run>,
 }
 
-/// What was seen of some rows that were recorded one way.
+/// The load on a path in one round.
+#[derive(Clone, Copy)]
+pub struct Load {
+    /// Callers at the same time.
+    pub callers: usize,
+    /// Records that a caller submits at once.
+    pub batch: usize,
+    /// Records of all callers together.
+    pub records: usize,
+}
+
+/// The measurements of one run.
 pub struct Run {
-    /// Pairs of a usage and a request in a second.
+    /// Records per second.
     pub throughput: f64,
-    /// Milliseconds that callers waited, the median and the 99th percentile.
+    /// Median of the callers' waits, in milliseconds.
     pub p50: f64,
+    /// 99th percentile of the callers' waits, in milliseconds.
     pub p99: f64,
 }
 
-impl Side {
-    pub fn new(
-        name: impl Into<String>,
-        way: Way,
-        callers: usize,
-        batch: usize,
-        rows: usize,
-    ) -> Self {
-        Self { name: name.into(), way, callers, batch, rows, runs: Vec::new() }
+impl Scenario {
+    pub fn new(name: impl Into<String>, path: Path, load: Load) -> Self {
+        Self { name: name.into(), path, load, runs: Vec::new() }
     }
 
-    async fn run(&self, database: &Database, rows: usize) -> Run {
-        let requests = trace::generate(rows);
-        let rows = requests.iter().map(|request| Row::new(&database.versions, request)).collect();
-        run(database, &self.way, self.callers, self.batch, rows).await
+    async fn run(&self, database: &Database, records: usize) -> Run {
+        let requests = trace::generate(records);
+        let record = |request| PreparedRecord::new(&database.versions, request);
+        let records = requests.iter().map(record).collect();
+        run(database, &self.path, self.load.callers, self.load.batch, records).await
     }
 }
 
-/// Measures each side once a round, after a round that only warms up, and ends them. Every other round goes backwards.
-pub async fn rounds(database: &Database, sides: &mut [Side], rounds: usize) {
-    for side in &*sides {
-        side.run(database, side.rows.max(WARM_UP * side.batch)).await;
+/// Measures each scenario once per round, after a warm-up round, and ends their paths.
+///
+/// Every other round runs backwards.
+pub async fn rounds(database: &Database, scenarios: &mut [Scenario], rounds: usize) {
+    for scenario in &*scenarios {
+        let Load { records, batch, .. } = scenario.load;
+        scenario.run(database, records.max(WARM_UP * batch)).await;
     }
     for round in 0..rounds {
-        for at in 0..sides.len() {
-            let at = if round % 2 == 0 { at } else { sides.len() - 1 - at };
-            let run = sides[at].run(database, sides[at].rows).await;
-            sides[at].runs.push(run);
+        for at in 0..scenarios.len() {
+            let at = if round % 2 == 0 { at } else { scenarios.len() - 1 - at };
+            let scenario = &mut scenarios[at];
+            let run = scenario.run(database, scenario.load.records).await;
+            scenario.runs.push(run);
         }
     }
-    for side in sides {
-        side.way.end().await;
+    for scenario in scenarios {
+        scenario.path.end().await;
     }
 }
 
-/// Records `rows` in empty tables, and checks that they are there.
+/// Writes `records` into empty tables, and checks that they are all there.
 pub async fn run(
     database: &Database,
-    way: &Way,
+    path: &Path,
     callers: usize,
     batch: usize,
-    rows: Vec<Row>,
+    records: Vec<PreparedRecord>,
 ) -> Run {
     database.clear().await;
-    let tokens = rows.iter().map(|row| row.usage().input_tokens + row.usage().output_tokens).sum();
-    let expected = Totals { usages: rows.len(), requests: rows.len(), tokens };
+    let usages = records.iter().map(PreparedRecord::usage);
+    let tokens = usages.map(|usage| usage.input_tokens + usage.output_tokens).sum();
+    let expected = Totals { usages: records.len(), requests: records.len(), tokens };
 
     let mut tasks = JoinSet::new();
     let start = Instant::now();
-    for share in shares(rows, callers, batch) {
-        tasks.spawn(caller(way.clone(), share));
+    for batches in batches_per_caller(records, callers, batch) {
+        tasks.spawn(record_in_turn(path.clone(), batches));
     }
     let waits = tasks.join_all().await.concat();
     let seconds = start.elapsed().as_secs_f64();
@@ -99,26 +107,30 @@ pub async fn run(
     }
 }
 
-/// The batches that each caller records.
-fn shares(rows: Vec<Row>, callers: usize, batch: usize) -> Vec<Vec<Vec<Row>>> {
-    let mut rows = rows.into_iter();
+/// Deals the records out to the callers, in batches.
+fn batches_per_caller(
+    records: Vec<PreparedRecord>,
+    callers: usize,
+    batch: usize,
+) -> Vec<Vec<Vec<PreparedRecord>>> {
+    let mut records = records.into_iter();
     let batches = iter::from_fn(|| {
-        let batch: Vec<_> = rows.by_ref().take(batch).collect();
+        let batch: Vec<_> = records.by_ref().take(batch).collect();
         (!batch.is_empty()).then_some(batch)
     });
-    let mut shares: Vec<_> = iter::repeat_with(Vec::new).take(callers).collect();
+    let mut per_caller: Vec<_> = iter::repeat_with(Vec::new).take(callers).collect();
     for (at, batch) in batches.enumerate() {
-        shares[at % callers].push(batch);
+        per_caller[at % callers].push(batch);
     }
-    shares
+    per_caller
 }
 
-/// Records one batch after the other, and tells how many milliseconds each took.
-async fn caller(way: Way, batches: Vec<Vec<Row>>) -> Vec<f64> {
+/// Records one batch after the other, and returns how many milliseconds each took.
+async fn record_in_turn(path: Path, batches: Vec<Vec<PreparedRecord>>) -> Vec<f64> {
     let mut waits = Vec::with_capacity(batches.len());
     for batch in batches {
         let start = Instant::now();
-        way.record(batch).await;
+        path.record(batch).await;
         waits.push(start.elapsed().as_secs_f64() * 1e3);
     }
     waits

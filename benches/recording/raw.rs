@@ -1,4 +1,4 @@
-//! The same rows, written by hand: tokio-postgres, and statements that are prepared once.
+//! The same records, written with tokio-postgres by statements that are prepared once.
 
 use deadpool::managed::{Manager, Metrics, RecycleResult};
 use futures_util::future::try_join_all;
@@ -8,7 +8,7 @@ use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{NoTls, Statement};
 
-use crate::row::Row;
+use crate::record::PreparedRecord;
 
 const USAGE: &str = "
 INSERT INTO microdollar_usage (id, kilo_user_id, cost, input_tokens, output_tokens, cache_write_tokens,
@@ -32,13 +32,15 @@ COPY model_experiment_request (usage_id, created_at, variant_version_id, allocat
     client_request_id, system_prompt_sha256, request_body_sha256, was_truncated)
 FROM STDIN (FORMAT binary)";
 
-/// The crate's own statements.
-const PAIR: &str =
-    include_str!("../../tests/queries/operations.record.statement.usage_with_request.sql");
-const PAIRS: &str =
-    include_str!("../../tests/queries/operations.record.batch.usages_with_requests.sql");
+/// The crate's own statements: a usage with its request, and many of them.
+const PAIR: &str = include_str!(
+    "../../tests/queries/recording.statements.one.insert_usage_with_request_query.sql"
+);
+const PAIRS: &str = include_str!(
+    "../../tests/queries/recording.statements.many.insert_usages_with_requests_query.sql"
+);
 
-/// The types of a usage's columns, and of arrays of them.
+/// The types of a usage's columns, each with its array type.
 const USAGE_TYPES: [(Type, Type); 17] = [
     (Type::UUID, Type::UUID_ARRAY),
     (Type::TEXT, Type::TEXT_ARRAY),
@@ -59,7 +61,7 @@ const USAGE_TYPES: [(Type, Type); 17] = [
     (Type::TEXT, Type::TEXT_ARRAY),
 ];
 
-/// The types of a request's own columns, which are all but its usage's id and instant.
+/// The types of a request's columns, except for the usage's id and instant.
 const REQUEST_TYPES: [(Type, Type); 6] = [
     (Type::UUID, Type::UUID_ARRAY),
     (Type::TEXT, Type::TEXT_ARRAY),
@@ -69,10 +71,10 @@ const REQUEST_TYPES: [(Type, Type); 6] = [
     (Type::BOOL, Type::BOOL_ARRAY),
 ];
 
-/// A value to send.
+/// A parameter of a statement.
 type Value<'r> = &'r (dyn ToSql + Sync);
 
-/// Connections that callers take in turn.
+/// A pool of raw connections.
 pub type Pool = deadpool::managed::Pool<Connections>;
 
 /// A pool of `size` open connections.
@@ -97,7 +99,7 @@ impl Manager for Connections {
     }
 }
 
-/// A connection with its statements.
+/// A connection with its prepared statements.
 pub struct Client {
     client: tokio_postgres::Client,
     usage: Statement,
@@ -127,59 +129,61 @@ impl Client {
         }
     }
 
-    /// A transaction of two insertions: four round trips.
-    pub async fn transaction(&self, row: &Row) {
+    /// Inserts the usage and the request in a transaction: four round trips.
+    pub async fn transaction(&self, record: &PreparedRecord) {
         self.client.batch_execute("BEGIN").await.unwrap();
-        self.client.execute(&self.usage, &usage(row)).await.unwrap();
-        self.client.execute(&self.request, &usage_key_and(request(row), row)).await.unwrap();
+        self.client.execute(&self.usage, &usage(record)).await.unwrap();
+        self.client.execute(&self.request, &request(record)).await.unwrap();
         self.client.batch_execute("COMMIT").await.unwrap();
     }
 
-    /// The crate's statement of one pair.
-    pub async fn pair(&self, row: &Row) {
-        let values: Vec<_> = usage(row).into_iter().chain(request(row)).collect();
+    /// Runs the crate's statement for one record.
+    pub async fn pair(&self, record: &PreparedRecord) {
+        // The statement takes the usage's id and instant only once.
+        let request = request(record).into_iter().skip(2);
+        let values: Vec<_> = usage(record).into_iter().chain(request).collect();
         assert!(self.client.query_opt(&self.pair, &values).await.unwrap().is_some());
     }
 
-    /// The crate's statement of many pairs.
-    pub async fn pairs(&self, rows: &[Row]) {
-        let ids = &column(rows, |row| *row.usage().id.as_uuid());
+    /// Runs the crate's statement for many records.
+    pub async fn pairs(&self, records: &[PreparedRecord]) {
+        let ids = &column(records, |record| *record.usage().id.as_uuid());
         let values: [Value<'_>; 24] = [
             ids,
-            &column(rows, |row| row.usage().kilo_user_id.as_str()),
-            &column(rows, |row| row.usage().cost),
-            &column(rows, |row| row.usage().input_tokens),
-            &column(rows, |row| row.usage().output_tokens),
-            &column(rows, |row| row.usage().cache_write_tokens),
-            &column(rows, |row| row.usage().cache_hit_tokens),
-            &column(rows, |row| row.created_at),
-            &column(rows, |row| row.usage().provider.as_deref()),
-            &column(rows, |row| row.usage().model.as_deref()),
-            &column(rows, |row| row.usage().requested_model.as_deref()),
-            &column(rows, |row| row.usage().cache_discount),
-            &column(rows, |row| row.usage().has_error),
-            &column(rows, |row| row.usage().abuse_classification),
-            &column(rows, |row| row.usage().organization_id),
-            &column(rows, |row| row.usage().inference_provider.as_deref()),
-            &column(rows, |row| row.usage().project_id.as_deref()),
+            &column(records, |record| record.usage().kilo_user_id.as_str()),
+            &column(records, |record| record.usage().cost),
+            &column(records, |record| record.usage().input_tokens),
+            &column(records, |record| record.usage().output_tokens),
+            &column(records, |record| record.usage().cache_write_tokens),
+            &column(records, |record| record.usage().cache_hit_tokens),
+            &column(records, |record| record.created_at),
+            &column(records, |record| record.usage().provider.as_deref()),
+            &column(records, |record| record.usage().model.as_deref()),
+            &column(records, |record| record.usage().requested_model.as_deref()),
+            &column(records, |record| record.usage().cache_discount),
+            &column(records, |record| record.usage().has_error),
+            &column(records, |record| record.usage().abuse_classification),
+            &column(records, |record| record.usage().organization_id),
+            &column(records, |record| record.usage().inference_provider.as_deref()),
+            &column(records, |record| record.usage().project_id.as_deref()),
             ids,
-            &column(rows, |row| row.version),
-            &column(rows, |row| row.subject),
-            &column(rows, |row| row.client_request_id.as_str()),
-            &column(rows, |row| row.system_prompt.as_str()),
-            &column(rows, |row| row.request_body.as_str()),
-            &column(rows, |_| false),
+            &column(records, |record| record.version),
+            &column(records, |record| record.subject),
+            &column(records, |record| record.client_request_id.as_str()),
+            &column(records, |record| record.system_prompt.as_str()),
+            &column(records, |record| record.request_body.as_str()),
+            &column(records, |_| false),
         ];
         let inserted = self.client.query(&self.pairs, &values).await.unwrap();
-        assert_eq!(inserted.len(), rows.len());
+        assert_eq!(inserted.len(), records.len());
     }
 
-    /// A transaction of two COPYs.
-    pub async fn copy(&self, rows: &[Row]) {
+    /// Writes all records in a transaction of two COPYs.
+    pub async fn copy(&self, records: &[PreparedRecord]) {
         self.client.batch_execute("BEGIN").await.unwrap();
-        let values = rows.iter().map(usage);
+        let values = records.iter().map(usage);
         self.copy_into(&self.copy_usages, self.usage.params(), values).await;
-        let values = rows.iter().map(|row| usage_key_and(request(row), row));
+        let values = records.iter().map(request);
         self.copy_into(&self.copy_requests, self.request.params(), values).await;
         self.client.batch_execute("COMMIT").await.unwrap();
     }
@@ -199,14 +203,14 @@ impl Client {
     }
 }
 
-/// An array of what a column takes of each row.
-fn column<'r, T>(rows: &'r [Row], of: impl Fn(&'r Row) -> T) -> Vec<T> {
-    rows.iter().map(of).collect()
+/// The values of one column, as an array.
+fn column<'r, T>(records: &'r [PreparedRecord], value: impl Fn(&'r PreparedRecord) -> T) -> Vec<T> {
+    records.iter().map(value).collect()
 }
 
 /// The values of a usage's columns.
-fn usage(row: &Row) -> [Value<'_>; 17] {
-    let usage = row.usage();
+fn usage(record: &PreparedRecord) -> [Value<'_>; 17] {
+    let usage = record.usage();
     [
         usage.id.as_uuid(),
         &usage.kilo_user_id,
@@ -215,7 +219,7 @@ fn usage(row: &Row) -> [Value<'_>; 17] {
         &usage.output_tokens,
         &usage.cache_write_tokens,
         &usage.cache_hit_tokens,
-        &row.created_at,
+        &record.created_at,
         &usage.provider,
         &usage.model,
         &usage.requested_model,
@@ -228,19 +232,16 @@ fn usage(row: &Row) -> [Value<'_>; 17] {
     ]
 }
 
-/// The values of a request's own columns.
-fn request(row: &Row) -> [Value<'_>; 6] {
+/// The values of a request's columns, of which the first two are the usage's id and instant.
+fn request(record: &PreparedRecord) -> [Value<'_>; 8] {
     [
-        &row.version,
-        &row.subject,
-        &row.client_request_id,
-        &row.system_prompt,
-        &row.request_body,
+        record.usage().id.as_uuid(),
+        &record.created_at,
+        &record.version,
+        &record.subject,
+        &record.client_request_id,
+        &record.system_prompt,
+        &record.request_body,
         &false,
     ]
-}
-
-/// Those, after the ones that are its usage's.
-fn usage_key_and<'r>([a, b, c, d, e, f]: [Value<'r>; 6], row: &'r Row) -> [Value<'r>; 8] {
-    [row.usage().id.as_uuid(), &row.created_at, a, b, c, d, e, f]
 }

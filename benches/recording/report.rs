@@ -1,110 +1,114 @@
-//! What was seen, as tables.
+//! The results, as tables.
 
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
 use statrs::statistics::{Data, OrderStatistics};
 use std::fmt;
 
-use crate::measure::{Run, Side};
+use crate::measure::{Run, Scenario};
 
-/// What one side is to be beside another.
+/// A target for the ratio of one scenario to a baseline.
 pub struct Target {
     pub ours: String,
-    pub theirs: String,
-    pub what: What,
+    pub baseline: String,
+    pub bound: Bound,
 }
 
-/// What is compared, and how many times the other side's it is to be.
+/// The bound of a ratio.
 #[derive(Clone, Copy)]
-pub enum What {
-    /// Pairs in a second: at least so many times.
-    Throughput(f64),
-    /// The median of what a caller waits: at most so many times.
-    Wait(f64),
+pub enum Bound {
+    /// Records per second: at least this ratio.
+    MinThroughput(f64),
+    /// Median wait of a caller: at most this ratio.
+    MaxWait(f64),
 }
 
-/// How the rounds are spread.
-pub struct Spread {
+/// Median, minimum and maximum over the rounds.
+pub struct OverRounds {
     median: f64,
-    least: f64,
-    most: f64,
+    min: f64,
+    max: f64,
 }
 
-impl Spread {
-    /// Of what the rounds of `side` have seen.
-    pub fn of(side: &Side, what: fn(&Run) -> f64) -> Self {
-        Self::over(side.runs.iter().map(what))
+impl OverRounds {
+    /// Of a value of each run.
+    pub fn of(scenario: &Scenario, value: fn(&Run) -> f64) -> Self {
+        Self::new(scenario.runs.iter().map(value))
     }
 
-    /// Of how many times that of `theirs` it is in each round of `ours`.
-    pub fn of_ratio(ours: &Side, theirs: &Side, what: fn(&Run) -> f64) -> Self {
-        Self::over(
-            ours.runs.iter().zip(&theirs.runs).map(|(ours, theirs)| what(ours) / what(theirs)),
-        )
+    /// Of the ratio to the run of `baseline` in the same round.
+    pub fn of_ratio(ours: &Scenario, baseline: &Scenario, value: fn(&Run) -> f64) -> Self {
+        let rounds = ours.runs.iter().zip(&baseline.runs);
+        Self::new(rounds.map(|(ours, baseline)| value(ours) / value(baseline)))
     }
 
-    fn over(rounds: impl Iterator<Item = f64>) -> Self {
-        let mut rounds = Data::new(rounds.collect::<Vec<_>>());
-        Self { median: rounds.median(), least: rounds.percentile(0), most: rounds.percentile(100) }
+    fn new(values: impl Iterator<Item = f64>) -> Self {
+        let mut values = Data::new(values.collect::<Vec<_>>());
+        Self { median: values.median(), min: values.percentile(0), max: values.percentile(100) }
     }
 }
 
-impl fmt::Display for Spread {
+impl fmt::Display for OverRounds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = f.precision().unwrap_or(2);
-        let Self { median, least, most } = self;
-        write!(f, "{median:.digits$} ({least:.digits$} to {most:.digits$})")
+        let Self { median, min, max } = self;
+        write!(f, "{median:.digits$} ({min:.digits$} to {max:.digits$})")
     }
 }
 
-/// The medians of the sides' rounds, with the least and the most.
-pub fn sides(setting: &str, sides: &[Side]) -> Table {
+/// A table of the scenarios' measurements.
+pub fn scenarios(setting: &str, scenarios: &[Scenario]) -> Table {
     let setting = format!("synchronous_commit {setting}");
-    let mut table = table([&setting, "callers", "pairs/s", "waits, p50 in ms", "waits, p99 in ms"]);
-    for side in sides {
+    let mut table = table([&setting, "callers", "records/s", "wait p50, ms", "wait p99, ms"]);
+    for scenario in scenarios {
         table.add_row([
-            side.name.clone(),
-            side.callers.to_string(),
-            format!("{:.0}", Spread::of(side, |run| run.throughput)),
-            format!("{:.2}", Spread::of(side, |run| run.p50)),
-            format!("{:.2}", Spread::of(side, |run| run.p99)),
+            scenario.name.clone(),
+            scenario.load.callers.to_string(),
+            format!("{:.0}", OverRounds::of(scenario, |run| run.throughput)),
+            format!("{:.2}", OverRounds::of(scenario, |run| run.p50)),
+            format!("{:.2}", OverRounds::of(scenario, |run| run.p99)),
         ]);
     }
     table
 }
 
-/// The ratios that the targets are about: medians of each round's own.
-pub fn targets(setting: &str, sides: &[Side], targets: &[Target]) -> Table {
+/// A table of the ratios that have a target.
+pub fn targets(setting: &str, scenarios: &[Scenario], targets: &[Target]) -> Table {
     let setting = format!("synchronous_commit {setting}");
-    let mut table = table([&setting, "beside", "ratio of", "target", "seen", "met"]);
-    for Target { ours, theirs, what } in targets {
-        let [ours, theirs] = [ours, theirs]
-            .map(|name| sides.iter().find(|side| side.name == *name).expect("a side of this name"));
-        let (of, target, seen, is_met) = match *what {
-            What::Throughput(least) => {
-                let seen = Spread::of_ratio(ours, theirs, |run| run.throughput);
-                let is_met = seen.median >= least;
-                ("pairs/s", format!("at least {least:.2}"), seen, is_met)
+    let mut table = table([&setting, "baseline", "ratio of", "target", "measured", "met"]);
+    for Target { ours, baseline, bound } in targets {
+        let (ours, baseline) = (find(scenarios, ours), find(scenarios, baseline));
+        let (value, target, ratio, is_met) = match *bound {
+            Bound::MinThroughput(min) => {
+                let ratio = OverRounds::of_ratio(ours, baseline, |run| run.throughput);
+                let is_met = ratio.median >= min;
+                ("records/s", format!("at least {min:.2}"), ratio, is_met)
             }
-            What::Wait(most) => {
-                let seen = Spread::of_ratio(ours, theirs, |run| run.p50);
-                let is_met = seen.median <= most;
-                ("p50", format!("at most {most:.2}"), seen, is_met)
+            Bound::MaxWait(max) => {
+                let ratio = OverRounds::of_ratio(ours, baseline, |run| run.p50);
+                let is_met = ratio.median <= max;
+                ("wait p50", format!("at most {max:.2}"), ratio, is_met)
             }
         };
         table.add_row([
             ours.name.as_str(),
-            &theirs.name,
-            of,
+            &baseline.name,
+            value,
             &target,
-            &seen.to_string(),
+            &ratio.to_string(),
             if is_met { "yes" } else { "no" },
         ]);
     }
     table
 }
 
-/// A table whose columns are numbers but for the first.
+/// The scenario of this name.
+pub fn find<'s>(scenarios: &'s [Scenario], name: &str) -> &'s Scenario {
+    let found = scenarios.iter().find(|scenario| scenario.name == name);
+    found.unwrap_or_else(|| panic!("there is no scenario {name}"))
+}
+
+/// A table whose columns are numbers, except for the first.
 pub fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN).set_header(header);

@@ -1,73 +1,74 @@
-//! Which options of the recorder are good defaults.
+//! A sweep over the recorder's options, to find good defaults.
 
 use comfy_table::Table;
 use model_experiments::{Recorder, RecorderOptions};
 use std::time::Duration;
 
 use crate::database::Database;
-use crate::measure::{self, Side};
-use crate::report::{self, Spread};
-use crate::way::Way;
+use crate::measure::{self, Load, Scenario};
+use crate::path::Path;
+use crate::report::{self, OverRounds};
 
 const WRITERS: [usize; 3] = [1, 2, 4];
 const MAX_BATCHES: [usize; 5] = [128, 256, 512, 1_000, 2_000];
 const MAX_DELAYS: [Duration; 3] =
     [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(5)];
 
-/// How many callers, and how many rows they record in a round. Only the last can fill any batch.
-const CALLERS: [(usize, usize); 4] = [(1, 100), (64, 5_000), (256, 8_000), (4_096, 12_000)];
+/// The loads. Only the last one can fill every batch.
+const LOADS: [Load; 4] = [
+    Load { callers: 1, batch: 1, records: 100 },
+    Load { callers: 64, batch: 1, records: 5_000 },
+    Load { callers: 256, batch: 1, records: 8_000 },
+    Load { callers: 4_096, batch: 1, records: 12_000 },
+];
 
-/// The side of the defaults.
-const DEFAULTS: &str = "the defaults";
+/// The name of the scenarios with default options.
+const DEFAULTS: &str = "defaults";
 
-/// Measures the defaults and every combination.
+/// Measures the defaults and every combination of options.
 pub async fn sweep(database: &Database, rounds: usize) {
     let mut all = vec![(DEFAULTS.to_owned(), RecorderOptions::default())];
     for writers in WRITERS {
         for max_batch in MAX_BATCHES {
             for max_delay in MAX_DELAYS {
-                let options = RecorderOptions::default().writers(writers);
-                let options = options.max_batch(max_batch).max_delay(max_delay);
+                let options = RecorderOptions::default()
+                    .writers(writers)
+                    .max_batch(max_batch)
+                    .max_delay(max_delay);
                 all.push((format!("{writers} × {max_batch}, {max_delay:?}"), options));
             }
         }
     }
-    let mut ways = Vec::new();
+    let mut paths = Vec::new();
     for (name, options) in all {
-        let recorder = Recorder::start(&database.url(), options).await.unwrap();
-        ways.push((name, Way::Recorder(recorder)));
+        let recorder = Recorder::start(&database.options(), options).await.unwrap();
+        paths.push((name, Path::Recorder(recorder)));
     }
-    let mut sides = Vec::new();
-    for (callers, rows) in CALLERS {
-        for (name, way) in &ways {
-            sides.push(Side::new(name, way.clone(), callers, 1, rows));
+    let mut scenarios = Vec::new();
+    for load in LOADS {
+        for (name, path) in &paths {
+            scenarios.push(Scenario::new(name, path.clone(), load));
         }
     }
-    measure::rounds(database, &mut sides, rounds).await;
-    for sides in sides.chunk_by(|side, next| side.callers == next.callers) {
-        println!("{}\n", table(sides));
+    measure::rounds(database, &mut scenarios, rounds).await;
+    for scenarios in scenarios.chunk_by(|one, next| one.load.callers == next.load.callers) {
+        println!("{}\n", table(scenarios));
     }
 }
 
-/// The sides of as many callers, beside the defaults.
-fn table(sides: &[Side]) -> Table {
-    let defaults =
-        sides.iter().find(|side| side.name == DEFAULTS).expect("the defaults are a side");
-    let callers = format!("{} callers", defaults.callers);
-    let mut table = report::table([
-        &callers,
-        "pairs/s",
-        "beside the defaults",
-        "waits, p50 in ms",
-        "waits, p99 in ms",
-    ]);
-    for side in sides {
+/// A table of the scenarios with one load, compared with the defaults.
+fn table(scenarios: &[Scenario]) -> Table {
+    let defaults = report::find(scenarios, DEFAULTS);
+    let callers = format!("{} callers", defaults.load.callers);
+    let mut table =
+        report::table([&callers, "records/s", "ratio to defaults", "wait p50, ms", "wait p99, ms"]);
+    for scenario in scenarios {
         table.add_row([
-            side.name.clone(),
-            format!("{:.0}", Spread::of(side, |run| run.throughput)),
-            format!("{:.2}", Spread::of_ratio(side, defaults, |run| run.throughput)),
-            format!("{:.2}", Spread::of(side, |run| run.p50)),
-            format!("{:.2}", Spread::of(side, |run| run.p99)),
+            scenario.name.clone(),
+            format!("{:.0}", OverRounds::of(scenario, |run| run.throughput)),
+            format!("{:.2}", OverRounds::of_ratio(scenario, defaults, |run| run.throughput)),
+            format!("{:.2}", OverRounds::of(scenario, |run| run.p50)),
+            format!("{:.2}", OverRounds::of(scenario, |run| run.p99)),
         ]);
     }
     table

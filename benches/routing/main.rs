@@ -1,14 +1,14 @@
-//! What routing costs, each part beside what it can't cost less than.
+//! Cost of routing, each part compared with a baseline.
 //!
 //! ```text
 //! cargo bench --bench routing
 //! ```
 //!
-//! `docs/benchmarks.md` says what is held equal and what was seen.
+//! Conditions and results: `docs/benchmarks.md`.
 
+mod baseline;
 #[path = "../comparison/mod.rs"]
 mod comparison;
-mod floor;
 mod raw;
 #[path = "../seed/mod.rs"]
 mod seed;
@@ -16,18 +16,18 @@ mod seed;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
-use model_experiments::routing::{self, Route};
+use model_experiments::routing::{self, Route, Subject};
 use model_experiments::values::EncryptedApiKey;
 use model_experiments::{RoutingCache, RoutingOptions};
 use std::hint::black_box;
 use tokio::runtime::{Builder, Runtime};
 
+use baseline::{Decryption, Lookup, Request};
 use comparison::Comparison;
-use floor::{Decryption, Lookup, Request};
-use seed::{Family, user};
+use seed::Family;
 use support::fixtures::{API_KEY, cipher, key, public_model_id};
 
-/// How many experiments are active.
+/// Number of active experiments.
 const EXPERIMENTS: usize = 1_000;
 
 const ACTIVE: Family =
@@ -45,38 +45,39 @@ fn main() {
 
 fn pick(comparison: &mut Comparison) {
     let paused = Family { name: "paused", status: "paused", experiments: 100, versions: 1 };
-    // The cache goes on following the database meanwhile.
+    // A runtime of several threads, on which the cache follows the database during the picks.
     let runtime = Runtime::new().unwrap();
     let (db, cache, experiments) = runtime.block_on(async {
         let db = seed::database(&[ACTIVE, paused]).await;
-        let cache = RoutingCache::start(&db.url(), RoutingOptions::default()).await.unwrap();
+        let cache = RoutingCache::start(&db.options(), RoutingOptions::default()).await.unwrap();
         let experiments = routing::load_all(&mut db.connect().await).await.unwrap();
         (db, cache, experiments)
     });
     let lookup = Lookup::new(&experiments);
     let expect = |requests: &[Request], expected: fn(&Route) -> bool| {
-        for Request { model, user: id, .. } in requests {
-            let route = cache.pick(model, user(id));
+        for Request { model, user, .. } in requests {
+            let route = cache.pick(model, Subject::user(user.as_str()));
             assert!(expected(&route), "{model}: {route:?}");
         }
     };
 
     let hits = Request::many("active", EXPERIMENTS, &experiments);
     expect(&hits, |route| matches!(route, Route::Serve(_)));
-    let (mut ours, mut floor, mut hash) =
+    let pick = |request: &Request| {
+        let user = black_box(request.user.as_str());
+        cache.pick(black_box(&request.model), Subject::user(user))
+    };
+    let (mut ours, mut raw, mut hash) =
         (hits.iter().cycle(), hits.iter().cycle(), hits.iter().cycle());
-    comparison.of(
+    comparison.add(
         "pick_hit",
+        || ours.next().map(pick),
         || {
-            let request = ours.next()?;
-            Some(cache.pick(black_box(&request.model), user(black_box(&request.user))))
-        },
-        || {
-            let request = floor.next()?;
+            let request = raw.next()?;
             Some((request.sha256(), lookup.find(black_box(&request.model))))
         },
     );
-    comparison.raw("sha256_of_seed", || hash.next().map(Request::sha256));
+    comparison.add_raw("sha256_of_seed", || hash.next().map(Request::sha256));
 
     for (name, family, expected) in [
         ("pick_miss", "unknown", (|route| *route == Route::NotExperimented) as fn(&Route) -> bool),
@@ -84,14 +85,11 @@ fn pick(comparison: &mut Comparison) {
     ] {
         let requests = Request::many(family, 100, &experiments);
         expect(&requests, expected);
-        let (mut ours, mut floor) = (requests.iter().cycle(), requests.iter().cycle());
-        comparison.of(
+        let (mut ours, mut raw) = (requests.iter().cycle(), requests.iter().cycle());
+        comparison.add(
             name,
-            || {
-                let request = ours.next()?;
-                Some(cache.pick(black_box(&request.model), user(black_box(&request.user))))
-            },
-            || floor.next().map(|request| lookup.find(black_box(&request.model))),
+            || ours.next().map(pick),
+            || raw.next().map(|request| lookup.find(black_box(&request.model))),
         );
     }
     runtime.block_on(cache.shutdown());
@@ -112,7 +110,7 @@ fn load_one(comparison: &mut Comparison) {
     {
         let model = public_model_id(model);
         assert_eq!(runtime.block_on(raw.load_one(model.as_str())).len(), seed::VARIANTS);
-        comparison.of(
+        comparison.add(
             name,
             || runtime.block_on(routing::load(&mut conn, &model)).unwrap().unwrap(),
             || runtime.block_on(raw.load_one(model.as_str())),
@@ -130,7 +128,7 @@ fn load_all(comparison: &mut Comparison) {
     });
     assert_eq!(runtime.block_on(raw.load_all()).len(), EXPERIMENTS * seed::VARIANTS);
     assert_eq!(runtime.block_on(routing::load_all(&mut conn)).unwrap().len(), EXPERIMENTS);
-    comparison.of(
+    comparison.add(
         "load_all",
         || runtime.block_on(routing::load_all(&mut conn)).unwrap(),
         || runtime.block_on(raw.load_all()),
@@ -142,13 +140,13 @@ fn decrypt(comparison: &mut Comparison) {
     let (cipher, key): (_, EncryptedApiKey) = (cipher(), key(API_KEY));
     let raw = Decryption::new(&key);
     assert_eq!(raw.decrypt(), API_KEY.as_bytes());
-    comparison.of("decrypt", || cipher.decrypt(black_box(&key)).unwrap(), || raw.decrypt());
+    comparison.add("decrypt", || cipher.decrypt(black_box(&key)).unwrap(), || raw.decrypt());
 }
 
 fn extra_body(comparison: &mut Comparison) {
     let upstream = seed::upstream();
     let text = serde_json::to_string(&upstream.extra_body().unwrap()).unwrap();
-    comparison.of(
+    comparison.add(
         "extra_body",
         || black_box(&upstream).extra_body().unwrap(),
         || raw::parse(black_box(&text)),

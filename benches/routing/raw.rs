@@ -1,4 +1,5 @@
-//! The same columns, read by hand: tokio-postgres, a query prepared once, and JSON that is parsed and nothing more.
+//! The same columns read with tokio-postgres: a query that is prepared once, and JSON that is only
+//! parsed.
 
 use futures_util::TryStreamExt;
 use serde_json::{Map, Value};
@@ -18,7 +19,7 @@ CROSS JOIN LATERAL (
 ) c
 WHERE e.status IN ('active', 'paused')";
 
-/// A connection with its two statements.
+/// A connection with its prepared statements.
 pub struct Client {
     client: tokio_postgres::Client,
     one: Statement,
@@ -26,7 +27,7 @@ pub struct Client {
 }
 
 /// A variant with its current version.
-#[expect(dead_code, reason = "it is only read from the database")]
+#[expect(dead_code, reason = "the benchmark reads rows and discards them")]
 pub struct Variant {
     experiment: Uuid,
     status: String,
@@ -46,18 +47,18 @@ impl Client {
         Self { client, one, all }
     }
 
-    /// The variants of what is routed on `model`.
+    /// The variants of the experiment that is routed on `model`.
     pub async fn load_one(&self, model: &str) -> Vec<Variant> {
         read(self.client.query_raw(&self.one, [model]).await.unwrap()).await
     }
 
-    /// All variants of all that is routed.
+    /// The variants of all routed experiments.
     pub async fn load_all(&self) -> Vec<Variant> {
         read(self.client.query_raw(&self.all, [""; 0]).await.unwrap()).await
     }
 }
 
-/// Reads the rows while the server sends more.
+/// Reads rows as the server sends them.
 async fn read(rows: RowStream) -> Vec<Variant> {
     let variant = |row: Row| Variant {
         experiment: row.get(0),
@@ -71,7 +72,7 @@ async fn read(rows: RowStream) -> Vec<Variant> {
     rows.map_ok(variant).try_collect().await.unwrap()
 }
 
-/// An object of JSON.
+/// Parses a JSON object.
 pub fn parse(json: &str) -> Map<String, Value> {
     serde_json::from_str(json).unwrap()
 }

@@ -1,27 +1,26 @@
-//! Databases that have grown, to measure on.
+//! Seeded databases for measurements.
 
-use diesel_async::AsyncPgConnection;
-use model_experiments::routing::Subject;
+use model_experiments::AsyncPgConnection;
 use model_experiments::values::Upstream;
 use serde_json::Value;
 
 use crate::support::TestDatabase;
 use crate::support::fixtures::{API_KEY, guard, key, raw, unguard};
 
-/// How many variants each experiment has.
+/// Number of variants of each experiment.
 pub const VARIANTS: usize = 4;
 
-/// Experiments that are alike.
+/// A group of equal experiments.
 pub struct Family {
-    /// Their public model ids are this, a slash and a number from 1 on.
+    /// The public model ids are this name, a slash and a number from 1 on.
     pub name: &'static str,
     pub status: &'static str,
     pub experiments: usize,
-    /// How many versions each variant has, of which the last is current.
+    /// Number of versions of each variant, the last of which is current.
     pub versions: usize,
 }
 
-/// A database with these experiments, as the planner and its indexes know it after a while.
+/// A database with these experiments, vacuumed and analysed.
 pub async fn database(families: &[Family]) -> TestDatabase {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
@@ -45,11 +44,11 @@ SELECT '{name}/' || n, 'Experiment ' || n, '{status}', now() - interval '1 year'
 FROM generate_series(1, {experiments}) n;
 
 INSERT INTO model_experiment_variant (experiment_id, label, weight)
-SELECT id, 'arm-' || n, n FROM model_experiment, generate_series(1, {VARIANTS}) n
+SELECT id, 'variant-' || n, n FROM model_experiment, generate_series(1, {VARIANTS}) n
 WHERE public_model_id LIKE '{name}/%';
 
 INSERT INTO model_experiment_variant_version (variant_id, upstream, encrypted_api_key, effective_at)
-SELECT v.id, upstream || jsonb_build_object('internal_id', 'checkpoint-' || label || '-' || n), '{key}',
+SELECT v.id, upstream || jsonb_build_object('internal_id', 'canary-' || label || '-' || n), '{key}',
     now() - n * interval '1 minute'
 FROM model_experiment_variant v JOIN model_experiment e ON e.id = v.experiment_id,
     generate_series(1, {versions}) n, (SELECT $upstream${upstream}$upstream$::jsonb) u (upstream)
@@ -58,12 +57,7 @@ WHERE public_model_id LIKE '{name}/%'"
     raw(conn, &rows).await.unwrap();
 }
 
-/// The subject of a gateway's user.
-pub fn user(id: &str) -> Option<Subject<'_>> {
-    Subject::user(id)
-}
-
-/// An upstream of some 2 KiB.
+/// An upstream of about 2 KiB.
 pub fn upstream() -> Upstream {
     Upstream::from_json(upstream_json()).unwrap()
 }

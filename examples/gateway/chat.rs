@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::Gateway;
 use crate::checkpoint::{Checkpoint, Choice, Completion, Failure, Tokens};
-use crate::experiment::cost;
+use crate::price::cost;
 use crate::refusal::Refusal;
 
 /// The longest id of a user or a machine, in bytes.

@@ -18,6 +18,8 @@ mod demonstration;
 #[path = "../shared/experiment.rs"]
 mod experiment;
 mod fake_upstream;
+#[path = "../shared/price.rs"]
+mod price;
 mod refusal;
 
 use axum::Router;

@@ -10,12 +10,6 @@ use model_experiments::values::{
 
 use crate::Result;
 
-/// Microdollars per token of a prompt: three dollars per million tokens.
-const INPUT_PRICE: i64 = 3;
-
-/// Microdollars per token of an answer: fifteen dollars per million tokens.
-const OUTPUT_PRICE: i64 = 15;
-
 /// A variant to add to a draft, with its first version.
 pub struct NewVariant {
     pub label: &'static str,
@@ -50,9 +44,4 @@ pub async fn add_variant(
     let version = NewVersion::with_key(&new.upstream, &key);
     let first_version = experiments::publish(conn, variant.id, version).await?;
     Ok((variant, first_version))
-}
-
-/// The cost of a request, in microdollars.
-pub fn cost(input_tokens: u32, output_tokens: u32) -> i64 {
-    i64::from(input_tokens) * INPUT_PRICE + i64::from(output_tokens) * OUTPUT_PRICE
 }

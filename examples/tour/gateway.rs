@@ -9,7 +9,7 @@ use model_experiments::values::{PromptCapture, PublicModelId, VariantId};
 use model_experiments::{Recorder, RoutingCache};
 use std::time::{Duration, Instant};
 
-use crate::experiment::cost;
+use crate::price::cost;
 use crate::trace::TraceRequest;
 use crate::{CONCURRENCY, Result};
 

@@ -14,6 +14,8 @@ mod database;
 mod experiment;
 mod gateway;
 mod operator;
+#[path = "../shared/price.rs"]
+mod price;
 mod report;
 mod trace;
 

@@ -3,7 +3,7 @@
 use model_experiments::experiments::ExperimentFilter;
 
 fn active() -> ExperimentFilter {
-    ExperimentFilter::new().status("active")
+    ExperimentFilter::default().status("active")
 }
 
 fn main() {}

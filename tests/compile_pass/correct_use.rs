@@ -106,7 +106,7 @@ fn behind(model: PublicModelId) -> NewExperiment {
 }
 
 fn active() -> ExperimentFilter {
-    ExperimentFilter::new().status(Status::Active)
+    ExperimentFilter::default().status(Status::Active)
 }
 
 fn uncaptured(request: NewRequest) -> NewRequest {

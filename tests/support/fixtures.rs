@@ -1,4 +1,4 @@
-//! Rows that tests begin with, and raw SQL to look behind the API.
+//! Rows that tests begin with, and raw SQL to see what the API does to the database.
 
 use diesel::deserialize::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
@@ -6,14 +6,17 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use model_experiments::experiments::{
     self, Experiment, NewExperiment, NewVersion, Variant, Version,
 };
-use model_experiments::recording::{NewRequest, Usage};
-use model_experiments::schema::microdollar_usage;
+use model_experiments::recording::{NewRequest, Outcome, Record, Usage, record};
+use model_experiments::routing::{CumulativeWeights, Served, Subject};
+use model_experiments::schema::microdollar_usage as usage;
 use model_experiments::values::{
-    AllocationSubject, ApiKeyCipher, EncryptedApiKey, Label, PublicModelId, Upstream, VariantId,
-    VersionId, Weight,
+    AllocationSubject, ApiKeyCipher, EncryptedApiKey, ExperimentId, Label, PublicModelId,
+    Timestamp, Upstream, VariantId, VersionId, Weight,
 };
-use secrecy::SecretString;
+use model_experiments::{Error, Result as ModelResult};
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
+use std::fmt::Debug;
 use std::future::poll_fn;
 use std::net::TcpListener;
 use std::pin::pin;
@@ -23,13 +26,40 @@ use std::time::{Duration, Instant};
 /// The API key that [`key`] encrypts.
 pub const API_KEY: &str = "sk-partner-1";
 
-/// An experiment with two variants, `control` of weight 1 and `candidate` of weight 3, and a version each.
+/// An experiment with two variants, `control` of weight 1 and `candidate` of weight 3, and a
+/// version of each.
 pub struct Ready {
     pub experiment: Experiment,
     pub control: Variant,
     pub candidate: Variant,
     pub control_version: Version,
     pub candidate_version: Version,
+}
+
+/// How many rows each table holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub experiments: i64,
+    pub variants: i64,
+    pub versions: i64,
+    pub usages: i64,
+    pub requests: i64,
+}
+
+/// How many usages and requests are recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recorded {
+    pub usages: i64,
+    pub requests: i64,
+}
+
+impl Recorded {
+    pub const NONE: Self = Self::both(0);
+
+    /// As many usages as requests.
+    pub const fn both(records: i64) -> Self {
+        Self { usages: records, requests: records }
+    }
 }
 
 pub fn public_model_id(id: &str) -> PublicModelId {
@@ -103,26 +133,58 @@ pub fn request(version: VersionId) -> NewRequest {
     NewRequest::new(version, AllocationSubject::User)
 }
 
-/// Inserts a usage as a host does that bills on its own; tells whether it is new.
-#[expect(clippy::disallowed_methods, reason = "a host writes behind the API's back")]
-pub async fn bill(conn: &mut AsyncPgConnection, usage: &Usage) -> bool {
-    let insertion =
-        diesel::insert_into(microdollar_usage::table).values(usage).on_conflict_do_nothing();
+/// Records a usage with its request.
+pub async fn record_one(
+    conn: &mut AsyncPgConnection,
+    usage: &Usage,
+    request: &NewRequest,
+) -> ModelResult<Outcome> {
+    record::one(conn, &Record::new(usage.clone(), request.clone())).await
+}
+
+/// Inserts a usage as a host does that bills by itself. Returns whether the usage is new.
+#[expect(clippy::disallowed_methods, reason = "the host writes without the API")]
+pub async fn insert_usage(conn: &mut AsyncPgConnection, new: &Usage) -> bool {
+    let insertion = diesel::insert_into(usage::table).values(new).on_conflict_do_nothing();
     insertion.execute(conn).await.unwrap() == 1
 }
 
-/// Runs statements behind the API's back.
+/// The variant that bucketing picks among those of `experiment`, in ascending order of their ids.
+pub fn picked<'v>(
+    experiment: ExperimentId,
+    variants: &'v [Variant],
+    subject: Subject<'_>,
+) -> &'v Variant {
+    let weights = CumulativeWeights::new(variants.iter().map(|variant| variant.weight));
+    &variants[weights.pick(experiment, subject).unwrap()]
+}
+
+/// The API key that a served request is called with.
+pub fn api_key(served: &Served) -> String {
+    served.api_key(&cipher()).unwrap().expose_secret().to_owned()
+}
+
+/// Fails unless `outcome` is an [`Error::Database`] that says exactly `message`.
+#[track_caller]
+pub fn assert_database_error<T: Debug>(outcome: Result<T, Error>, message: &str) {
+    match outcome {
+        Err(Error::Database(cause)) => assert_eq!(cause.message(), message),
+        outcome => panic!("{outcome:?}"),
+    }
+}
+
+/// Runs statements without the API.
 pub async fn raw(conn: &mut AsyncPgConnection, sql: &str) -> diesel::QueryResult<()> {
     conn.batch_execute(sql).await
 }
 
-/// Takes the guards away: for rows of a writer that there was before them, and for what an operation refuses by itself,
-/// where a guard would say the same.
+/// Disables the guards: for rows that another writer left before there were guards, and to see
+/// that an operation refuses by itself what a guard would refuse.
 pub async fn unguard(conn: &mut AsyncPgConnection) {
     switch_guards(conn, "DISABLE").await;
 }
 
-/// Puts them back.
+/// Enables the guards again.
 pub async fn guard(conn: &mut AsyncPgConnection) {
     switch_guards(conn, "ENABLE").await;
 }
@@ -154,17 +216,23 @@ pub async fn text(conn: &mut AsyncPgConnection, sql: &str) -> String {
     one::<Row>(conn, sql).await.text
 }
 
+/// An instant by the database, such as `clock_timestamp()`.
+pub async fn instant(conn: &mut AsyncPgConnection, expression: &str) -> Timestamp {
+    let json = text(conn, &format!("SELECT to_jsonb({expression})::text AS text")).await;
+    serde_json::from_str(&json).unwrap()
+}
+
 /// A setting of the server.
 pub async fn setting(conn: &mut AsyncPgConnection, name: &str) -> String {
     text(conn, &format!("SELECT current_setting('{name}') AS text")).await
 }
 
-/// The process on the server that serves the connection.
+/// The server process that serves the connection.
 pub async fn pid(conn: &mut AsyncPgConnection) -> i64 {
     number(conn, "SELECT pg_backend_pid()::bigint AS number").await
 }
 
-/// Waits until `holds`, and fails after a time that no machine needs.
+/// Waits until `holds`, and fails after a minute.
 pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !holds().await {
@@ -172,7 +240,7 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Polls so many times at most, and drops the future where it waits then.
+/// Polls `future` at most `polls` times. Drops it then, which cancels it where it waits.
 pub async fn cancelled_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let mut left = polls;
@@ -194,7 +262,7 @@ pub async fn until_blocked(watcher: &mut AsyncPgConnection) {
     until_many_blocked(watcher, 1).await;
 }
 
-/// Waits until as `many` connections to the same database wait for locks.
+/// Waits until `many` connections to the same database wait for locks.
 pub async fn until_many_blocked(watcher: &mut AsyncPgConnection, many: i64) {
     let blocked = "SELECT count(*) AS number FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock'";
@@ -206,12 +274,12 @@ pub fn option(url: &str, option: &str) -> String {
     format!("{url}{}{option}", if url.contains('?') { '&' } else { '?' })
 }
 
-/// A port of 127.0.0.1 on which nobody listens.
+/// A port of 127.0.0.1 on which no process listens.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-#[expect(clippy::disallowed_methods, reason = "looks at the database behind the API's back")]
+#[expect(clippy::disallowed_methods, reason = "a test reads the database without the API")]
 async fn one<R: QueryableByName<diesel::pg::Pg> + Send + 'static>(
     conn: &mut AsyncPgConnection,
     sql: &str,
@@ -219,17 +287,26 @@ async fn one<R: QueryableByName<diesel::pg::Pg> + Send + 'static>(
     diesel::sql_query(sql).get_result(conn).await.unwrap()
 }
 
-/// How many rows each table holds: experiments, variants, versions, usages and requests.
-pub async fn counts(conn: &mut AsyncPgConnection) -> [i64; 5] {
-    let mut counts = [0; 5];
-    for (count, table) in counts.iter_mut().zip([
-        "model_experiment",
-        "model_experiment_variant",
-        "model_experiment_variant_version",
-        "microdollar_usage",
-        "model_experiment_request",
-    ]) {
-        *count = number(conn, &format!("SELECT count(*) AS number FROM {table}")).await;
+/// How many rows each table holds.
+pub async fn counts(conn: &mut AsyncPgConnection) -> Counts {
+    let Recorded { usages, requests } = recorded(conn).await;
+    Counts {
+        experiments: count(conn, "model_experiment").await,
+        variants: count(conn, "model_experiment_variant").await,
+        versions: count(conn, "model_experiment_variant_version").await,
+        usages,
+        requests,
     }
-    counts
+}
+
+/// How many usages and requests are recorded.
+pub async fn recorded(conn: &mut AsyncPgConnection) -> Recorded {
+    Recorded {
+        usages: count(conn, "microdollar_usage").await,
+        requests: count(conn, "model_experiment_request").await,
+    }
+}
+
+async fn count(conn: &mut AsyncPgConnection, table: &str) -> i64 {
+    number(conn, &format!("SELECT count(*) AS number FROM {table}")).await
 }

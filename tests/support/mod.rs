@@ -4,15 +4,17 @@ pub mod dump;
 pub mod example;
 pub mod fixtures;
 pub mod log;
+pub mod metrics;
 pub mod network;
 pub mod postgres;
 pub mod queries;
+pub mod repository;
 
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use model_experiments::{ConnectOptions, Pool, PoolOptions, Result as ModelResult, migrations};
 use sha2::{Digest, Sha256};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use uuid::Uuid;
 
@@ -149,7 +151,8 @@ impl Cluster {
     }
 }
 
-/// A cluster with the migrated template, made once for each version of PostgreSQL and of the schema.
+/// A cluster with the migrated template, made once for each version of PostgreSQL and of the
+/// schema.
 fn cached(binaries: &Binaries) -> io::Result<PathBuf> {
     let cache = postgres::cache()?.join(format!("cluster-{}", fingerprint(binaries)?));
     if !cache.is_dir() {
@@ -170,14 +173,9 @@ fn cached(binaries: &Binaries) -> io::Result<PathBuf> {
 fn fingerprint(binaries: &Binaries) -> io::Result<String> {
     let mut hash = Sha256::new();
     hash.update(binaries.version());
-    let mut migrations = Vec::new();
-    for migration in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations"))? {
-        migrations.push(migration?.path());
-    }
-    migrations.sort();
-    for migration in migrations {
-        hash.update(migration.as_os_str().as_encoded_bytes());
-        hash.update(std::fs::read(migration.join("up.sql"))?);
+    for migration in repository::migrations() {
+        hash.update(migration.name);
+        hash.update(migration.up);
     }
     Ok(hex::encode(&hash.finalize()[..8]))
 }

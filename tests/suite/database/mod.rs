@@ -1,0 +1,8 @@
+//! Connections, the schema, and the statements that are sent.
+
+mod catalogue;
+mod constraints;
+pub mod migrations;
+mod pool;
+mod statements;
+mod tls;

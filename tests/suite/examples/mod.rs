@@ -1,0 +1,4 @@
+//! The examples, run as their readers run them.
+
+mod gateway;
+mod tour;

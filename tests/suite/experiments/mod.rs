@@ -1,0 +1,9 @@
+//! An experiment's life: each operation, the guards behind them, a model of the rules, and races.
+
+mod guards;
+mod lifecycle;
+mod listing;
+mod model;
+mod publish;
+mod races;
+mod structure;

@@ -1,0 +1,89 @@
+//! Which records are written together.
+
+use crate::recording::recorder::{
+    NEVER, all_recorded, burst, count_statements, database, hold, lock, options, record, recorded,
+    start, statements, unlock,
+};
+use crate::support::fixtures::{Recorded, until_blocked};
+use futures_util::FutureExt;
+use std::time::Duration;
+use tokio::task::yield_now;
+
+#[tokio::test]
+async fn what_comes_while_a_statement_is_under_way_is_in_the_next() {
+    let (db, mut conn, version) = database().await;
+    count_statements(&mut conn, "microdollar_usage").await;
+    let recorder = start(&db.options(), RecorderOptions::default()).await;
+    let holder = lock(&db, "model_experiment_request").await;
+    let mut receipts = burst(&recorder, [record(version)]);
+    until_blocked(&mut conn).await;
+    for _ in 0..100 {
+        receipts.push(recorder.submit(record(version)).await.unwrap());
+        yield_now().await;
+    }
+    unlock(holder).await;
+    all_recorded(receipts).await;
+    assert_eq!(statements(&mut conn).await, 2);
+    assert_eq!(recorded(&mut conn).await, Recorded::both(101));
+}
+
+#[tokio::test]
+async fn no_statement_takes_more_than_its_share() {
+    let (db, mut conn, version) = database().await;
+    count_statements(&mut conn, "microdollar_usage").await;
+    let recorder = start(&db.options(), RecorderOptions::default().max_batch(10)).await;
+    all_recorded(burst(&recorder, (0..25).map(|_| record(version)))).await;
+    assert_eq!(statements(&mut conn).await, 3);
+    assert_eq!(recorded(&mut conn).await, Recorded::both(25));
+}
+
+#[tokio::test]
+async fn records_gather_until_they_are_enough() {
+    let (db, mut conn, version) = database().await;
+    count_statements(&mut conn, "microdollar_usage").await;
+    let options = RecorderOptions::default().max_batch(5).max_delay(NEVER).retry_for(2 * NEVER);
+    for writers in [1, 2] {
+        let recorder = start(&db.options(), options.clone().writers(writers)).await;
+        for _ in 0..2 {
+            let mut receipts = Vec::new();
+            for len in 1..=5 {
+                // With time enough for a writer to take what is there.
+                assert_eq!(statements(&mut conn).await, 0);
+                receipts.push(recorder.submit(record(version)).await.unwrap());
+                assert_eq!(recorder.len(), len);
+            }
+            all_recorded(receipts).await;
+            assert_eq!(statements(&mut conn).await, 1);
+        }
+    }
+    assert_eq!(recorded(&mut conn).await, Recorded::both(20));
+}
+
+#[tokio::test]
+async fn records_gather_until_they_are_old_enough() {
+    let (db, mut conn, version) = database().await;
+    count_statements(&mut conn, "microdollar_usage").await;
+    let recorder = start(&db.options(), RecorderOptions::default().max_delay(Duration::from_millis(50))).await;
+    for _ in 0..3 {
+        all_recorded(burst(&recorder, (0..3).map(|_| record(version)))).await;
+        assert_eq!(statements(&mut conn).await, 1);
+    }
+    assert_eq!(recorded(&mut conn).await, Recorded::both(9));
+}
+
+#[tokio::test]
+async fn a_writer_that_has_to_wait_does_not_hold_up_the_others() {
+    let (db, mut conn, version) = database().await;
+    let recorder = start(&db.options(), RecorderOptions::default().writers(2)).await;
+    let stuck = record(version);
+    let holder = hold(&db, &stuck.usage).await;
+    let mut receipt = burst(&recorder, [stuck]).pop().unwrap();
+    until_blocked(&mut conn).await;
+    for _ in 0..10 {
+        all_recorded(burst(&recorder, [record(version), record(version)])).await;
+    }
+    assert!((&mut receipt).now_or_never().is_none());
+    assert_eq!(recorded(&mut conn).await, Recorded::both(20));
+    unlock(holder).await;
+    all_recorded([receipt]).await;
+}

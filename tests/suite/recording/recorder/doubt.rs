@@ -1,0 +1,200 @@
+//! What may be wrong with one record or with all of them: none is given up for what isn't its fault.
+
+use crate::recording::recorder::{
+    LONG, all_recorded, burst, database, options, record, recorded, said, start, unlock,
+    until_empty,
+};
+use crate::support::fixtures::{Recorded, eventually, insert_usage, raw};
+use crate::support::log::Log;
+use diesel_async::AsyncPgConnection;
+use metrics::{
+    Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, SharedString, Unit,
+};
+use model_experiments::Error;
+use model_experiments::recording::{Record, Usage};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::task::yield_now;
+use tokio::time::timeout;
+
+/// Has the server say `message` of whoever inserts usages for which `condition` holds.
+async fn refuse(conn: &mut AsyncPgConnection, level: &str, condition: &str, message: &str) {
+    let trigger = format!(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+            $f$ BEGIN RAISE EXCEPTION '%', $m${message}$m$; END $f$;
+        CREATE TRIGGER refuse BEFORE INSERT ON microdollar_usage
+            FOR EACH {level} WHEN ({condition}) EXECUTE FUNCTION refuse()"
+    );
+    raw(conn, &trigger).await.unwrap();
+}
+
+async fn until_tried_again(log: &Log) {
+    eventually("it is tried again", async || {
+        yield_now().await;
+        log.lines().iter().filter(|line| line.contains("tried again")).count() >= 2
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_the_server_says_of_itself_is_waited_out_whatever_it_says() {
+    for message in [
+        "connection to the remote node worker-1:5432 failed",
+        "canceling the transaction since it was involved in a distributed deadlock",
+        "database is not accepting commands to avoid wraparound data loss",
+        "could not read block 7 in file \"base/5/16384\": Input/output error",
+        "cached plan must not change result type",
+    ] {
+        for records in [1, 8] {
+            let (log, _guard) = Log::of_thread();
+            let (db, mut conn, version) = database().await;
+            let recorder = start(&db.options(), RecorderOptions::default()).await;
+            all_recorded(burst(&recorder, [record(version)])).await;
+            refuse(&mut conn, "STATEMENT", "true", message).await;
+            let receipts = burst(&recorder, (0..records).map(|_| record(version)));
+            until_tried_again(&log).await;
+            raw(&mut conn, "DROP FUNCTION refuse CASCADE").await.unwrap();
+            all_recorded(receipts).await;
+            assert_eq!(recorded(&mut conn).await, Recorded::both(records + 1));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_some_are_refused_with_comes_back_to_them_alone_when_their_time_is_over() {
+    let (db, mut conn, version) = database().await;
+    refuse(&mut conn, "ROW", "NEW.cost = 7", "no sevens").await;
+    let options = RecorderOptions::default().retry_for(Duration::from_secs(2));
+    let recorder = start(&db.options(), options).await;
+    let mut given: Vec<_> = (0..64).map(|_| record(version)).collect();
+    let sevens = [0, 3, 31, 63];
+    for at in sevens {
+        given[at].usage.cost = 7;
+    }
+    for (at, receipt) in burst(&recorder, given).into_iter().enumerate() {
+        let end = answer(receipt).await.map_err(|not| not.error);
+        if sevens.contains(&at) {
+            assert_eq!(end, Err(Error::Database("no sevens".to_owned())));
+        } else {
+            assert!(end.is_ok(), "{at}: {end:?}");
+        }
+    }
+    assert_eq!(recorded(&mut conn).await, Recorded::both(60));
+}
+
+#[tokio::test]
+async fn what_is_refused_alone_is_tried_for_its_time_and_nobody_waits_for_it() {
+    let (db, mut conn, version) = database().await;
+    refuse(&mut conn, "ROW", "NEW.cost = 7", "no sevens").await;
+    let recorder = start(&db.options(), RecorderOptions::default().retry_for(Duration::from_secs(2))).await;
+    let seven = Record::new(Usage { cost: 7, ..Usage::new("user-1") }, record(version).request);
+    let [alone] = <[_; 1]>::try_from(burst(&recorder, [seven])).unwrap();
+    for _ in 0..5 {
+        let [receipt] = <[_; 1]>::try_from(burst(&recorder, [record(version)])).unwrap();
+        all_recorded([receipt]).await;
+    }
+    let error = answer(alone).await.unwrap_err().error;
+    assert_eq!(error, Error::Database("no sevens".to_owned()));
+    assert_eq!(recorded(&mut conn).await, Recorded::both(5));
+}
+
+#[tokio::test]
+async fn records_that_another_session_holds_keep_no_other_from_being_written() {
+    let (db, mut conn, version) = database().await;
+    let options = RecorderOptions::default().write_timeout(Duration::from_millis(300)).max_batch(50);
+    let recorder = start(&db.options(), options).await;
+    let given: Vec<_> = (0..100).map(|_| record(version)).collect();
+    let held = [0, 49, 99];
+    let mut holder = db.connect().await;
+    raw(&mut holder, "BEGIN").await.unwrap();
+    for at in held {
+        assert!(insert_usage(&mut holder, &given[at].usage).await);
+    }
+    let (mut of_held, mut others) = (Vec::new(), Vec::new());
+    for (at, receipt) in burst(&recorder, given).into_iter().enumerate() {
+        if held.contains(&at) { of_held.push(receipt) } else { others.push(receipt) }
+    }
+    all_recorded(others).await;
+    assert_eq!(recorder.len(), held.len());
+    unlock(holder).await;
+    all_recorded(of_held).await;
+    until_empty(&recorder).await;
+    assert_eq!(recorded(&mut conn).await, Recorded::both(100));
+}
+
+/// A host's metrics, of which one panics at first.
+struct Panicking {
+    metric: &'static str,
+    is_armed: Arc<AtomicBool>,
+}
+
+struct PanicOnce(Arc<AtomicBool>);
+
+impl PanicOnce {
+    fn run(&self) {
+        assert!(!self.0.swap(false, Ordering::SeqCst), "the host's own");
+    }
+}
+
+impl CounterFn for PanicOnce {
+    fn increment(&self, _: u64) {
+        self.run();
+    }
+
+    fn absolute(&self, _: u64) {}
+}
+
+impl HistogramFn for PanicOnce {
+    fn record(&self, _: f64) {
+        self.run();
+    }
+}
+
+impl metrics::Recorder for Panicking {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        if key.name().ends_with(self.metric) {
+            Counter::from_arc(Arc::new(PanicOnce(Arc::clone(&self.is_armed))))
+        } else {
+            Counter::noop()
+        }
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        if key.name().ends_with(self.metric) {
+            Histogram::from_arc(Arc::new(PanicOnce(Arc::clone(&self.is_armed))))
+        } else {
+            Histogram::noop()
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_panics_is_survived_and_nobody_is_told_what_is_not_so() {
+    for is_billing_first in [false, true] {
+        for metric in ["records_total", "batch_records", "batch_seconds"] {
+            let is_armed = Arc::new(AtomicBool::new(true));
+            let host = Panicking { metric, is_armed: Arc::clone(&is_armed) };
+            let _guard = metrics::set_default_local_recorder(&host);
+            let (db, mut conn, version) = database().await;
+            let recorder = start(&db.options(), RecorderOptions::default().billing_first(is_billing_first)).await;
+            let receipts = burst(&recorder, [(); 3].map(|()| record(version)));
+            for receipt in receipts {
+                let end = timeout(LONG, receipt).await.expect("it is answered");
+                assert!(end.is_ok(), "{end:?}");
+            }
+            until_empty(&recorder).await;
+            assert!(!is_armed.load(Ordering::SeqCst), "{metric} didn't panic");
+            all_recorded(burst(&recorder, [record(version)])).await;
+            assert_eq!(recorded(&mut conn).await, Recorded::both(4), "{metric}");
+        }
+    }
+}

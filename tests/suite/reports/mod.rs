@@ -1,0 +1,4 @@
+//! What came of an experiment.
+
+mod loss_ledger;
+mod reading;
