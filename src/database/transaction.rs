@@ -1,4 +1,10 @@
 //! Transactions that mark the connection as broken when they are cancelled.
+//!
+//! diesel-async doesn't close the transaction of a cancelled future, as
+//! [`AsyncConnection::transaction`](diesel_async::AsyncConnection::transaction) warns. Its pools
+//! discard such a connection (<https://github.com/diesel-rs/diesel_async/issues/96>,
+//! <https://github.com/diesel-rs/diesel_async/issues/198>); a caller who owns one goes on in the
+//! transaction.
 
 use diesel::result::Error as DieselError;
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
@@ -32,8 +38,32 @@ pub(crate) async fn transaction<R>(
     done
 }
 
-/// What diesel-async's own `transaction` does, whose closure is bound by a trait that can't be
-/// named here.
+/// What diesel-async's own `transaction` does.
+///
+/// That one requires of its closure a trait that is not exported
+/// (<https://github.com/diesel-rs/diesel_async/pull/284>), so that no function can pass a closure
+/// on:
+///
+/// ```compile_fail
+/// # use diesel::QueryResult;
+/// # use diesel_async::{AsyncConnection, AsyncPgConnection};
+/// async fn pass_on(
+///     conn: &mut AsyncPgConnection,
+///     work: impl AsyncFnOnce(&mut AsyncPgConnection) -> QueryResult<()> + Send,
+/// ) -> QueryResult<()> {
+///     conn.transaction(work).await
+/// }
+/// ```
+///
+/// It takes one that it is given directly:
+///
+/// ```
+/// # use diesel::QueryResult;
+/// # use diesel_async::{AsyncConnection, AsyncPgConnection};
+/// async fn directly(conn: &mut AsyncPgConnection) -> QueryResult<()> {
+///     conn.transaction(async |_| Ok(())).await
+/// }
+/// ```
 async fn run<R>(
     conn: &mut AsyncPgConnection,
     work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<R>,

@@ -8,8 +8,8 @@ use diesel::sql_types::{
 extern "SQL" {
     /// The instant at which the statement began.
     ///
-    /// After a wait for a lock it is later than anything that the lock's earlier holders wrote. `now()`, the
-    /// instant at which the transaction began, may not be.
+    /// After a wait for a lock it is later than anything that the lock's earlier holders wrote.
+    /// `now()`, the instant at which the transaction began, may not be.
     fn statement_timestamp() -> Timestamptz;
 
     /// The later of two instants. A null is ignored.
@@ -21,7 +21,10 @@ extern "SQL" {
     /// A hash of a JSON value.
     fn jsonb_hash(value: Jsonb) -> Integer;
 
-    /// The sum of a `bigint` column. Diesel's own function has no type that a row's selection can name.
+    /// The sum of a `bigint` column.
+    ///
+    /// A derived selection looks for the type of a function under the function's path, and
+    /// `diesel::dsl` has no type `sum` (<https://github.com/diesel-rs/diesel/issues/3745>).
     #[aggregate]
     #[sql_name = "sum"]
     fn sum_of_bigint(column: BigInt) -> Nullable<Numeric>;
@@ -41,3 +44,15 @@ extern "SQL" {
     /// The table with a name, if there is one.
     fn to_regclass(name: Text) -> Nullable<Oid>;
 }
+
+/// `sum_of_bigint` can go when the second example compiles. The first shows where the type is.
+///
+/// ```
+/// type Sum<C> = diesel::helper_types::sum<C>;
+/// ```
+///
+/// ```compile_fail
+/// type Sum<C> = diesel::dsl::sum<C>;
+/// ```
+#[cfg(doctest)]
+struct DieselStillHidesTheTypeOfSum;

@@ -8,9 +8,13 @@ use diesel::result::QueryResult;
 
 /// `(query LIMIT 1)`, as a query of its own or as a value in another.
 ///
-/// Diesel binds its limit (<https://github.com/diesel-rs/diesel/discussions/1366>). For a bind, a generic plan
-/// expects a tenth of all rows, so that on a long history the planner prefers to plan each execution anew. As a
-/// value it has the type that Diesel gives `query.single_value()`.
+/// Diesel binds its limit and keeps the prepared statement, for which PostgreSQL makes a generic
+/// plan (<https://github.com/diesel-rs/diesel/issues/1028>). For a bound limit, a generic plan
+/// expects a tenth of all rows. On a long history the planner then plans each execution anew.
+/// A bound `LIMIT 1` is known as slow elsewhere, too:
+/// <https://github.com/SeaQL/sea-query/issues/720>.
+///
+/// As a value it has the type that Diesel gives `query.single_value()`.
 #[derive(Debug, Clone, Copy, QueryId)]
 pub(crate) struct LimitOne<Q>(Q);
 
@@ -51,4 +55,25 @@ impl<Q: SingleValueDsl<Output: AppearsOnTable<QS>>, QS> AppearsOnTable<QS> for L
 impl<Q: SingleValueDsl<Output: SelectableExpression<QS>>, QS> SelectableExpression<QS>
     for LimitOne<Q>
 {
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::prelude::*;
+
+    use super::*;
+    use crate::schema::model_experiment as experiment;
+
+    /// When this fails, Diesel's own `limit` may do.
+    #[test]
+    fn diesel_still_binds_its_limit() {
+        let query = experiment::table.select(experiment::id);
+        let bound = diesel::debug_query::<Pg, _>(&query.limit(1)).to_string();
+        assert!(bound.contains(" LIMIT $1 "), "{bound}");
+        let value = diesel::select(QueryDsl::single_value(query));
+        let bound = diesel::debug_query::<Pg, _>(&value).to_string();
+        assert!(bound.contains(" LIMIT $1)"), "{bound}");
+        let literal = diesel::debug_query::<Pg, _>(&limit_one(query)).to_string();
+        assert!(literal.contains(" LIMIT 1)"), "{literal}");
+    }
 }

@@ -8,3 +8,16 @@ pub(crate) mod page;
 pub(crate) mod run;
 pub(crate) mod status_literal;
 pub(crate) mod with;
+
+#[cfg(test)]
+mod tests {
+    /// What no test can ask for, as `WITH`, a new release may have.
+    #[test]
+    fn diesel_is_the_release_that_was_looked_through() {
+        let lock = include_str!("../../Cargo.lock");
+        for (name, release) in [("diesel", "2.3."), ("diesel-async", "0.9.")] {
+            let entry = format!("name = \"{name}\"\nversion = \"{release}");
+            assert!(lock.contains(&entry), "which links of src/sql has the new {name} settled?");
+        }
+    }
+}

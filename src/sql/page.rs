@@ -1,11 +1,9 @@
 //! Pages of a list that is ordered by an instant and, within it, by id.
 
-use diesel::expression::{AppearsOnTable, Expression, SelectableExpression, ValidGrouping};
-use diesel::pg::Pg;
-use diesel::query_builder::{AstPass, QueryFragment, QueryId};
-use diesel::result::QueryResult;
-use diesel::serialize::ToSql;
-use diesel::sql_types::{Bool, Timestamptz, Uuid};
+use diesel::dsl::{self, AsExprOf};
+use diesel::expression::AsExpression;
+use diesel::prelude::*;
+use diesel::sql_types::{Record, Timestamptz, Uuid};
 use serde::{Deserialize, Serialize};
 
 use crate::values::Timestamp;
@@ -45,69 +43,34 @@ impl<Id> Page<Id> {
     }
 }
 
-impl<Id: Copy> Page<Id> {
-    /// The rows that follow the cursor, if there is one, in a list that is ordered by `at` and `id`, newest first.
-    pub(crate) fn newest_first<A, I>(&self, at: A, id: I) -> Option<Keyset<A, I, Id>> {
-        self.after.map(|cursor| Keyset { at, id, comparison: " < ", cursor })
-    }
-
-    /// The rows that follow the cursor, if there is one, in a list that is ordered by `at` and `id`, oldest first.
-    pub(crate) fn oldest_first<A, I>(&self, at: A, id: I) -> Option<Keyset<A, I, Id>> {
-        self.after.map(|cursor| Keyset { at, id, comparison: " > ", cursor })
-    }
-}
-
-/// The keyset predicate of a page: `(at, id) < (cursor.at, cursor.id)`.
+/// An instant and an id, compared as a row, so that an index on both columns is entered at the
+/// cursor.
 ///
-/// Compared as rows, so that an index on both columns is entered at the cursor. Diesel compares rows only by way of
-/// types that no function can name (<https://github.com/diesel-rs/diesel/discussions/4076>).
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Keyset<A, I, Id> {
-    at: A,
-    id: I,
-    comparison: &'static str,
-    cursor: Cursor<Id>,
-}
+/// Diesel's tuples are lists of columns, which have no order
+/// (<https://github.com/diesel-rs/diesel/pull/1002>). As a `Record` they have
+/// (<https://github.com/diesel-rs/diesel/pull/1623>).
+type Row = Record<(Timestamptz, Uuid)>;
+type Before<A, I, Id> = dsl::Lt<AsExprOf<(A, I), Row>, (Timestamp, Id)>;
+type After<A, I, Id> = dsl::Gt<AsExprOf<(A, I), Row>, (Timestamp, Id)>;
 
-impl<A, I, Id> Expression for Keyset<A, I, Id> {
-    type SqlType = Bool;
-}
-
-impl<A, I, Id> QueryFragment<Pg> for Keyset<A, I, Id>
-where
-    A: QueryFragment<Pg>,
-    I: QueryFragment<Pg>,
-    Id: ToSql<Uuid, Pg>,
-{
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("(");
-        self.at.walk_ast(out.reborrow())?;
-        out.push_sql(", ");
-        self.id.walk_ast(out.reborrow())?;
-        out.push_sql(")");
-        out.push_sql(self.comparison);
-        out.push_sql("(");
-        out.push_bind_param::<Timestamptz, _>(&self.cursor.at)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Uuid, _>(&self.cursor.id)?;
-        out.push_sql(")");
-        Ok(())
+impl<Id: Copy> Page<Id> {
+    /// The rows after the cursor, if there is one. The list is ordered by `at` and `id`, newest first.
+    pub(crate) fn newest_first<A, I>(&self, at: A, id: I) -> Option<Before<A, I, Id>>
+    where
+        (A, I): AsExpression<Row>,
+        (Timestamp, Id): AsExpression<Row>,
+    {
+        let cursor = self.after?;
+        Some((at, id).into_sql::<Row>().lt((cursor.at, cursor.id)))
     }
-}
 
-/// A page is part of a boxed query, which is cached under its text.
-impl<A, I, Id> QueryId for Keyset<A, I, Id> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl<A, I, Id, G> ValidGrouping<G> for Keyset<A, I, Id> {
-    type IsAggregate = diesel::expression::is_aggregate::No;
-}
-
-impl<A: AppearsOnTable<QS>, I: AppearsOnTable<QS>, Id, QS> AppearsOnTable<QS> for Keyset<A, I, Id> {}
-
-impl<A: SelectableExpression<QS>, I: SelectableExpression<QS>, Id, QS> SelectableExpression<QS>
-    for Keyset<A, I, Id>
-{
+    /// The rows after the cursor, if there is one. The list is ordered by `at` and `id`, oldest first.
+    pub(crate) fn oldest_first<A, I>(&self, at: A, id: I) -> Option<After<A, I, Id>>
+    where
+        (A, I): AsExpression<Row>,
+        (Timestamp, Id): AsExpression<Row>,
+    {
+        let cursor = self.after?;
+        Some((at, id).into_sql::<Row>().gt((cursor.at, cursor.id)))
+    }
 }

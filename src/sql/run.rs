@@ -15,9 +15,11 @@ use uuid::Uuid;
 
 use crate::error::{Result, UnreadableValue, unreadable_column};
 
-/// Columns whose SQL type admits values that our types reject, each with its table and the table's id column.
+/// Columns whose SQL type admits values that our types reject, each with its table and the table's
+/// id column.
 ///
-/// `created_at` and `updated_at` are left out: several tables have them, so that their name doesn't tell the table.
+/// `created_at` and `updated_at` are left out: several tables have them, so that their name doesn't
+/// tell the table.
 const CHECKED: [(&str, &str, &str); 11] = [
     ("public_model_id", "model_experiment", "id"),
     ("status", "model_experiment", "id"),
@@ -43,8 +45,11 @@ impl<Q> Described for Q {}
 
 /// A query whose rows are `R`s.
 ///
-/// In place of `diesel_async::RunQueryDsl`, whose error for an unreadable value names neither its table nor its
-/// row. Select a row's id before its checked columns.
+/// In place of `diesel_async::RunQueryDsl`, whose error for an unreadable value names its field,
+/// but neither the table nor the row
+/// (<https://docs.diesel.rs/2.3.x/diesel/result/struct.DeserializeFieldError.html>; naming more was
+/// left open in <https://github.com/diesel-rs/diesel/pull/697>). Select a row's id before its
+/// checked columns.
 pub(crate) trait Returns<R>: QueryFragment<Pg> + QueryId + Described + Send + Sized {
     /// All rows.
     fn load(self, conn: &mut AsyncPgConnection) -> impl Future<Output = Result<Vec<R>>> + Send;
@@ -117,7 +122,8 @@ fn locate<'a>(
     })
 }
 
-/// The id that stands nearest before `column`, since a row may be joined of several tables' columns.
+/// The id that stands nearest before `column`, since a row may be joined of several tables'
+/// columns.
 fn id_before<'a>(row: &impl Row<'a, Pg>, column: &str, id: &str) -> Option<Uuid> {
     let mut found = None;
     for index in 0..row.field_count() {
@@ -132,4 +138,17 @@ fn id_before<'a>(row: &impl Row<'a, Pg>, column: &str, id: &str) -> Option<Uuid>
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::result::DeserializeFieldError;
+    use std::error::Error;
+
+    /// When this fails, Diesel's error says more than the field: perhaps its table or its row.
+    #[test]
+    fn diesel_still_names_the_field_alone() {
+        type FieldAndCause = (Option<String>, Box<dyn Error + Send + Sync>);
+        assert_eq!(size_of::<DeserializeFieldError>(), size_of::<FieldAndCause>());
+    }
 }

@@ -10,7 +10,10 @@ use crate::values::Status;
 
 /// A status as a literal in the text of a query.
 ///
-/// For a bind, the planner can't prove that a partial index on the status applies.
+/// A generic plan can't use a partial index on the status if the status is a bind
+/// (<https://www.postgresql.org/docs/current/indexes-partial.html>). Diesel's own literal,
+/// [`sql`](diesel::dsl::sql), is prepared anew on each execution
+/// (<https://github.com/diesel-rs/diesel/pull/279>).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StatusLiteral(pub(crate) Status);
 
@@ -39,3 +42,23 @@ impl<G> ValidGrouping<G> for StatusLiteral {
 
 impl<QS> AppearsOnTable<QS> for StatusLiteral {}
 impl<QS> SelectableExpression<QS> for StatusLiteral {}
+
+#[cfg(test)]
+mod tests {
+    use diesel::dsl::sql;
+    use diesel::prelude::*;
+
+    use super::*;
+    use crate::schema::model_experiment as experiment;
+
+    fn is_kept(predicate: impl QueryFragment<Pg>) -> bool {
+        predicate.is_safe_to_cache_prepared(&Pg).unwrap()
+    }
+
+    /// When this fails, Diesel's own literal may do.
+    #[test]
+    fn diesel_still_prepares_its_own_literals_anew() {
+        assert!(!is_kept(experiment::status.eq(sql::<Text>("'active'"))));
+        assert!(is_kept(experiment::status.eq(StatusLiteral(Status::Active))));
+    }
+}

@@ -1,6 +1,7 @@
 //! `WITH`, also of statements that write.
 //!
-//! Diesel has no common table expressions (<https://github.com/diesel-rs/diesel/discussions/3186>).
+//! Diesel has no common table expressions (<https://github.com/diesel-rs/diesel/issues/356>), so
+//! that each project writes its own (<https://github.com/oxidecomputer/omicron/issues/4190>).
 
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -54,7 +55,8 @@ impl<T: CommonTable, Q: QueryFragment<Pg>> QueryFragment<Pg> for As<T, Q> {
     }
 }
 
-// The text depends on the types of the parts alone, so that the prepared statement is cached under them.
+// The text depends on the types of the parts alone, so that the prepared statement is cached under
+// them.
 
 impl<T: QueryId, Q: QueryId> QueryId for With<T, Q> {
     type QueryId = With<T::QueryId, Q::QueryId>;

@@ -54,9 +54,11 @@ WHERE
       AND ("model_experiment_request"."usage_id" IS NULL)
     )
     AND (
-      "microdollar_usage"."created_at",
-      "microdollar_usage"."id"
-    ) > ($4, $5)
+      ROW (
+        "microdollar_usage"."created_at",
+        "microdollar_usage"."id"
+      ) > ROW ($4, $5)
+    )
   )
 ORDER BY
   "microdollar_usage"."created_at",

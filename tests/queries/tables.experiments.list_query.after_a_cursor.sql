@@ -16,9 +16,11 @@ WHERE
   (
     NOT ("model_experiment"."is_archived")
     AND (
-      "model_experiment"."created_at",
-      "model_experiment"."id"
-    ) < ($1, $2)
+      ROW (
+        "model_experiment"."created_at",
+        "model_experiment"."id"
+      ) < ROW ($1, $2)
+    )
   )
 ORDER BY
   "model_experiment"."created_at" DESC,

@@ -13,9 +13,11 @@ WHERE
       "model_experiment_variant_version"."variant_id" = $1
     )
     AND (
-      "model_experiment_variant_version"."effective_at",
-      "model_experiment_variant_version"."id"
-    ) < ($2, $3)
+      ROW (
+        "model_experiment_variant_version"."effective_at",
+        "model_experiment_variant_version"."id"
+      ) < ROW ($2, $3)
+    )
   )
 ORDER BY
   "model_experiment_variant_version"."effective_at" DESC,
