@@ -21,8 +21,8 @@ const TEXTS: [&str; 6] = [
     include_str!("../README.md"),
     include_str!("../docs/testing.md"),
     include_str!("../docs/benchmarks.md"),
-    include_str!("../src/operations/record.rs"),
-    include_str!("../src/values/upstream.rs"),
+    include_str!("../src/recording/record.rs"),
+    include_str!("../src/schema.rs"),
     "Der Himmel ist blau, weil die Luft kurze Wellen stärker streut: „Rayleigh-Streuung“ heißt das.\n\
      空が青いのは、短い波長の光ほど大気中で強く散乱されるからである。\n",
 ];
