@@ -42,7 +42,7 @@ fn main() {
         let capture = PromptCapture::of(&body);
         assert_eq!(capture.was_truncated(), is_truncated, "{name}");
         let kept: Vec<_> =
-            capture.system_prompt().into_iter().chain([capture.request_body()]).collect();
+            capture.system_prompt().into_iter().chain(capture.request_body()).collect();
         println!("{name}: {} bytes", kept.iter().map(|side| side.text().len()).sum::<usize>());
         comparison.of(
             name,

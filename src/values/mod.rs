@@ -24,7 +24,8 @@ pub use crate::values::ids::{ExperimentId, UsageId, VariantId, VersionId};
 pub use crate::values::invalid::InvalidValue;
 pub use crate::values::label::Label;
 pub use crate::values::prompt::{
-    CAPTURE_CAP, CapturedText, PromptCapture, RequestBodyRef, Sha256Digest, SystemPromptRef,
+    CAPTURE_CAP, CaptureFailure, CapturedText, PromptCapture, RequestBodyRef, Sha256Digest,
+    SystemPromptRef,
 };
 pub use crate::values::public_model_id::PublicModelId;
 pub use crate::values::status::Status;
