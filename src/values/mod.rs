@@ -8,7 +8,6 @@ mod api_key;
 mod ids;
 mod invalid;
 mod label;
-mod nesting;
 mod prompt;
 mod public_model_id;
 mod status;
