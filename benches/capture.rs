@@ -22,7 +22,7 @@ const TEXTS: [&str; 6] = [
     include_str!("../docs/testing.md"),
     include_str!("../docs/benchmarks.md"),
     include_str!("../src/recording/record.rs"),
-    include_str!("../src/values/upstream/mod.rs"),
+    include_str!("../src/schema.rs"),
     "Der Himmel ist blau, weil die Luft kurze Wellen stärker streut: „Rayleigh-Streuung“ heißt das.\n\
      空が青いのは、短い波長の光ほど大気中で強く散乱されるからである。\n",
 ];
@@ -42,7 +42,7 @@ fn main() {
         let capture = PromptCapture::of(&body);
         assert_eq!(capture.was_truncated(), is_truncated, "{name}");
         let kept: Vec<_> =
-            capture.system_prompt().into_iter().chain([capture.request_body()]).collect();
+            capture.system_prompt().into_iter().chain(capture.request_body()).collect();
         println!("{name}: {} bytes", kept.iter().map(|side| side.text().len()).sum::<usize>());
         comparison.add(
             name,

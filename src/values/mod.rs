@@ -8,7 +8,6 @@ mod api_key;
 mod ids;
 mod invalid;
 mod label;
-mod nesting;
 mod prompt;
 mod public_model_id;
 mod status;
@@ -24,7 +23,8 @@ pub use crate::values::ids::{ExperimentId, UsageId, VariantId, VersionId};
 pub use crate::values::invalid::InvalidValue;
 pub use crate::values::label::Label;
 pub use crate::values::prompt::{
-    CAPTURE_CAP, CapturedText, PromptCapture, RequestBodyRef, Sha256Digest, SystemPromptRef,
+    CAPTURE_CAP, CaptureFailure, CapturedText, PromptCapture, RequestBodyRef, Sha256Digest,
+    SystemPromptRef,
 };
 pub use crate::values::public_model_id::PublicModelId;
 pub use crate::values::status::Status;

@@ -1,20 +1,23 @@
-//! What of a request's prompt is kept, and under which hash.
+//! Capture of a request's prompt: its system prompt and the rest, each capped and hashed.
 
 use serde_json::Value;
 
 use crate::values::prompt::canonical_json::canonical_json;
 use crate::values::prompt::captured_text::CapturedText;
+use crate::values::prompt::failure::CaptureFailure;
 use crate::values::prompt::refs::{RequestBodyRef, SystemPromptRef};
 
-/// The most that is kept of each side, in bytes of UTF-8: 4 MiB.
+/// Longest capture of each side, in bytes of UTF-8: 4 MiB.
 pub const CAPTURE_CAP: usize = 4 << 20;
 
 /// A request body, split into its system prompt and the rest, each capped and hashed.
 ///
-/// The system prompt is the content of `messages[0]`, when that is the only message with the role
-/// `system`; text is kept as it is, any other content as canonical JSON. The rest is the body without
-/// that message, as canonical JSON: keys sorted, no spaces. The same body gives the same
-/// hashes on every platform and in every build.
+/// - The system prompt is the content of `messages[0]`, if no other message has the role `system`.
+///   Text is kept as it is, other content as canonical JSON.
+/// - The rest is the body without that message, as canonical JSON.
+///
+/// Canonical JSON has sorted keys and no spaces. The same body has the same hashes on every
+/// platform and in every build.
 ///
 /// ```
 /// use model_experiments::values::{PromptCapture, Sha256Digest, SystemPromptRef};
@@ -31,12 +34,18 @@ pub const CAPTURE_CAP: usize = 4 << 20;
 /// assert_eq!(system.text(), "Be brief.");
 /// assert_eq!(capture.system_prompt_ref(), SystemPromptRef::Sha256(Sha256Digest::of("Be brief.")));
 /// assert_eq!(
-///     capture.request_body().text(),
+///     capture.request_body().unwrap().text(),
 ///     r#"{"messages":[{"content":"Why is the sky blue?","role":"user"}],"model":"partner/preview-foo"}"#,
 /// );
 /// ```
+///
+/// A body that can't be captured is no error: [`failure`](Self::failure) says why, and both
+/// references are `Failed`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PromptCapture<'body> {
+pub struct PromptCapture<'body>(Result<Sides<'body>, CaptureFailure>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Sides<'body> {
     system_prompt: Option<CapturedText<'body>>,
     request_body: CapturedText<'body>,
 }
@@ -44,43 +53,58 @@ pub struct PromptCapture<'body> {
 impl<'body> PromptCapture<'body> {
     /// Captures `body`, the JSON that the client sent.
     pub fn of(body: &'body Value) -> Self {
-        let system = single_leading_system_message(body);
-        Self {
-            system_prompt: system.map(|message| match message.get("content") {
-                Some(Value::String(text)) => CapturedText::of(text, CAPTURE_CAP),
-                other => canonical_json(other.unwrap_or(&Value::Null), None, CAPTURE_CAP).finish(),
-            }),
-            request_body: canonical_json(body, system, CAPTURE_CAP).finish(),
-        }
+        Self(Sides::of(body))
     }
 
-    /// The system prompt, if the body has a single leading system message.
+    /// Reason why nothing was captured.
+    pub fn failure(&self) -> Option<CaptureFailure> {
+        self.0.as_ref().err().copied()
+    }
+
+    /// System prompt; `None` if the body has no single leading system message, or on failure.
     pub fn system_prompt(&self) -> Option<&CapturedText<'body>> {
-        self.system_prompt.as_ref()
+        self.0.as_ref().ok()?.system_prompt.as_ref()
     }
 
-    /// The rest of the body.
-    pub fn request_body(&self) -> &CapturedText<'body> {
-        &self.request_body
+    /// Rest of the body; `None` on failure.
+    pub fn request_body(&self) -> Option<&CapturedText<'body>> {
+        self.0.as_ref().ok().map(|sides| &sides.request_body)
     }
 
-    /// The reference to the system prompt.
+    /// Reference to the system prompt.
     pub fn system_prompt_ref(&self) -> SystemPromptRef {
-        match &self.system_prompt {
-            Some(captured) => SystemPromptRef::Sha256(captured.sha256()),
-            None => SystemPromptRef::Absent,
+        match &self.0 {
+            Ok(sides) => sides.system_prompt.as_ref().map_or(SystemPromptRef::Absent, |captured| {
+                SystemPromptRef::Sha256(captured.sha256())
+            }),
+            Err(_) => SystemPromptRef::Failed,
         }
     }
 
-    /// The reference to the rest of the body.
+    /// Reference to the rest of the body.
     pub fn request_body_ref(&self) -> RequestBodyRef {
-        RequestBodyRef::Sha256(self.request_body.sha256())
+        match &self.0 {
+            Ok(sides) => RequestBodyRef::Sha256(sides.request_body.sha256()),
+            Err(_) => RequestBodyRef::Failed,
+        }
     }
 
     /// Whether a side was cut at [`CAPTURE_CAP`].
     pub fn was_truncated(&self) -> bool {
-        self.request_body.is_truncated()
-            || self.system_prompt.as_ref().is_some_and(CapturedText::is_truncated)
+        let sides = [self.request_body(), self.system_prompt()];
+        sides.into_iter().flatten().any(CapturedText::is_truncated)
+    }
+}
+
+impl<'body> Sides<'body> {
+    fn of(body: &'body Value) -> Result<Self, CaptureFailure> {
+        let system = single_leading_system_message(body);
+        let request_body = canonical_json(body, system, CAPTURE_CAP)?;
+        let content = |message: &'body Value| match message.get("content") {
+            Some(Value::String(text)) => Ok(CapturedText::cut(text, CAPTURE_CAP)),
+            other => canonical_json(other.unwrap_or(&Value::Null), None, CAPTURE_CAP),
+        };
+        Ok(Self { system_prompt: system.map(content).transpose()?, request_body })
     }
 }
 
@@ -107,7 +131,7 @@ mod tests {
         let capture = PromptCapture::of(&body);
         assert_eq!(capture.system_prompt().unwrap().text(), "S");
         let rest = r#"{"messages":[{"content":"U","role":"user"}],"n":1,"stop":["a","b"]}"#;
-        assert_eq!(capture.request_body().text(), rest);
+        assert_eq!(capture.request_body().unwrap().text(), rest);
         assert_eq!(capture.request_body_ref(), RequestBodyRef::Sha256(Sha256Digest::of(rest)));
         assert!(!capture.was_truncated());
     }
@@ -126,7 +150,10 @@ mod tests {
         ] {
             let capture = PromptCapture::of(&body);
             assert_eq!(capture.system_prompt_ref(), SystemPromptRef::Absent, "{body}");
-            assert_eq!(serde_json::from_str::<Value>(capture.request_body().text()).unwrap(), body);
+            assert_eq!(
+                serde_json::from_str::<Value>(capture.request_body().unwrap().text()).unwrap(),
+                body
+            );
         }
     }
 
@@ -136,7 +163,7 @@ mod tests {
         let body = json!({"messages": [message("system", parts)]});
         let capture = PromptCapture::of(&body);
         assert_eq!(capture.system_prompt().unwrap().text(), r#"[{"text":"S","type":"text"}]"#);
-        assert_eq!(capture.request_body().text(), r#"{"messages":[]}"#);
+        assert_eq!(capture.request_body().unwrap().text(), r#"{"messages":[]}"#);
 
         let body = json!({"messages": [{"role": "system"}]});
         assert_eq!(PromptCapture::of(&body).system_prompt().unwrap().text(), "null");
@@ -150,18 +177,18 @@ mod tests {
         let capture = PromptCapture::of(&body);
         let system = capture.system_prompt().unwrap();
         assert!(system.is_truncated() && capture.was_truncated());
-        assert!(!capture.request_body().is_truncated());
+        assert!(!capture.request_body().unwrap().is_truncated());
         assert_eq!(system.text().len(), CAPTURE_CAP / 3 * 3);
         assert_eq!(system.sha256(), Sha256Digest::of(&long[..CAPTURE_CAP / 3 * 3]));
 
         let body = json!({"messages": [message("user", format!("x{long}"))]});
         let capture = PromptCapture::of(&body);
-        assert!(capture.request_body().is_truncated());
+        assert!(capture.request_body().unwrap().is_truncated());
         let start = r#"{"messages":[{"content":"x"#;
         let expected = format!("{start}{long}");
         let kept = expected.floor_char_boundary(CAPTURE_CAP);
         assert!(kept < CAPTURE_CAP, "the cut is inside a character");
-        assert_eq!(capture.request_body().text(), &expected[..kept]);
+        assert_eq!(capture.request_body().unwrap().text(), &expected[..kept]);
     }
 
     #[test]
@@ -172,6 +199,32 @@ mod tests {
             let system = capture.system_prompt().unwrap();
             assert_eq!((system.text().len(), system.is_truncated()), (CAPTURE_CAP, is_truncated));
         }
+    }
+
+    #[test]
+    fn a_body_of_too_many_levels_is_a_failure_and_exhausts_no_stack() {
+        let deep = |inner| (0..100_000).fold(inner, |inner, _| Value::Array(vec![inner]));
+        let in_content = deep(Value::Null);
+        let mut body = json!({"messages": [message("system", "S")]});
+        body["messages"][0]["content"] = in_content;
+        for body in [deep(Value::Null), body] {
+            let capture = PromptCapture::of(&body);
+            assert_eq!(capture.failure(), Some(CaptureFailure::TooDeep));
+            assert_eq!((capture.system_prompt(), capture.request_body()), (None, None));
+            assert_eq!(capture.system_prompt_ref(), SystemPromptRef::Failed);
+            assert_eq!(capture.request_body_ref(), RequestBodyRef::Failed);
+            assert!(!capture.was_truncated());
+            // Dropping it would recurse.
+            std::mem::forget(body);
+        }
+    }
+
+    #[test]
+    fn every_body_that_a_parser_reads_is_captured() {
+        let nested = |levels| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(serde_json::from_str::<Value>(&nested(128)).is_err());
+        let body: Value = serde_json::from_str(&nested(127)).unwrap();
+        assert_eq!(PromptCapture::of(&body).failure(), None);
     }
 
     #[test]

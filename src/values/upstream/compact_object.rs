@@ -1,10 +1,13 @@
-//! A JSON object kept as text.
+//! JSON object kept as text.
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-/// A JSON object as its text: what is held of thousands of upstreams, most of which are rarely called, takes a
-/// fraction of what the parsed values take.
+/// JSON object as its text, which takes a fraction of the memory of parsed values.
+///
+/// A cache holds thousands of upstreams, most of which are rarely called. Not serde_json's
+/// `RawValue`: its feature makes every parser in the build read an object of the one key
+/// `$serde_json::private::RawValue` as something else, in bodies of clients too.
 #[derive(Debug, Clone)]
 pub(super) struct CompactObject(Box<str>);
 
@@ -12,7 +15,7 @@ impl CompactObject {
     pub(super) fn to_map(&self) -> Map<String, Value> {
         match serde_json::from_str(&self.0) {
             Ok(map) => map,
-            Err(error) => unreachable!("it was written by serde_json: {error}"),
+            Err(error) => unreachable!("serde_json wrote the text: {error}"),
         }
     }
 }
@@ -23,7 +26,7 @@ impl From<Map<String, Value>> for CompactObject {
     }
 }
 
-/// By content: the order of the fields depends on where the object came from.
+/// Compares by content: the order of the fields depends on where the object came from.
 impl PartialEq for CompactObject {
     fn eq(&self, other: &Self) -> bool {
         self.0 == other.0 || self.to_map() == other.to_map()
