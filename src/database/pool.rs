@@ -1,6 +1,7 @@
 //! A pool of connections.
 
 use deadpool::Runtime;
+use derive_setters::Setters;
 use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::deadpool::Pool as Deadpool;
 use diesel_async::pooled_connection::{
@@ -35,12 +36,16 @@ use crate::sql::clock::clock;
 pub struct Pool(Deadpool<AsyncPgConnection>);
 
 /// The size and the timeouts of a [`Pool`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Setters)]
 #[must_use]
 pub struct PoolOptions {
+    /// The most connections. The default is 10.
     max_size: usize,
+    /// The longest wait for a free connection. The default is 5 seconds.
     wait_timeout: Duration,
+    /// The longest time for making a connection. The default is 5 seconds.
     create_timeout: Duration,
+    /// The longest time for preparing a connection for its next use. The default is 5 seconds.
     recycle_timeout: Duration,
 }
 
@@ -66,32 +71,6 @@ impl Default for PoolOptions {
             create_timeout: Duration::from_secs(5),
             recycle_timeout: Duration::from_secs(5),
         }
-    }
-}
-
-impl PoolOptions {
-    /// The most connections. The default is 10.
-    pub fn max_size(mut self, connections: usize) -> Self {
-        self.max_size = connections;
-        self
-    }
-
-    /// The longest wait for a free connection. The default is 5 seconds.
-    pub fn wait_timeout(mut self, timeout: Duration) -> Self {
-        self.wait_timeout = timeout;
-        self
-    }
-
-    /// The longest time for making a connection. The default is 5 seconds.
-    pub fn create_timeout(mut self, timeout: Duration) -> Self {
-        self.create_timeout = timeout;
-        self
-    }
-
-    /// The longest time for preparing a connection for its next use. The default is 5 seconds.
-    pub fn recycle_timeout(mut self, timeout: Duration) -> Self {
-        self.recycle_timeout = timeout;
-        self
     }
 }
 

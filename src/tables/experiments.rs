@@ -1,5 +1,6 @@
 //! Experiments: their rows, and the queries that find, list and change them.
 
+use derive_setters::Setters;
 use diesel::dsl::{self, auto_type};
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -54,12 +55,19 @@ impl Experiment {
 }
 
 /// An experiment to create. It begins as a draft.
-#[derive(Debug, Clone, Insertable)]
+#[derive(Debug, Clone, Insertable, Setters)]
 #[diesel(table_name = experiment, treat_none_as_default_value = false)]
+#[setters(into, strip_option)]
+#[must_use]
 pub struct NewExperiment {
+    #[setters(skip)]
     public_model_id: PublicModelId,
+    #[setters(skip)]
     name: String,
+    /// The question that the experiment answers.
     description: Option<String>,
+    /// The host's user who creates it.
+    #[setters(rename = "created_by")]
     created_by_user_id: Option<String>,
 }
 
@@ -68,20 +76,6 @@ impl NewExperiment {
     /// long.
     pub fn new(public_model_id: PublicModelId, name: impl Into<String>) -> Self {
         Self { public_model_id, name: name.into(), description: None, created_by_user_id: None }
-    }
-
-    /// The question that the experiment answers.
-    #[must_use]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.description = Some(description.into());
-        self
-    }
-
-    /// The host's user who creates it.
-    #[must_use]
-    pub fn created_by(mut self, user_id: impl Into<String>) -> Self {
-        self.created_by_user_id = Some(user_id.into());
-        self
     }
 
     pub(crate) fn public_model_id(&self) -> &PublicModelId {
@@ -96,36 +90,21 @@ impl NewExperiment {
 }
 
 /// The columns of an experiment to change. The default changes none.
-#[derive(Debug, Clone, Default, AsChangeset)]
+#[derive(Debug, Clone, Default, AsChangeset, Setters)]
 #[diesel(table_name = experiment)]
+#[setters(strip_option)]
+#[must_use]
 pub struct ExperimentChanges {
+    /// The public model id, which only a draft may change.
     public_model_id: Option<PublicModelId>,
+    /// The name, at most 65,536 bytes.
+    #[setters(into)]
     name: Option<String>,
+    /// The description, at most 65,536 bytes. `None` removes it.
     description: Option<Option<String>>,
 }
 
 impl ExperimentChanges {
-    /// The public model id, which only a draft may change.
-    #[must_use]
-    pub fn public_model_id(mut self, public_model_id: PublicModelId) -> Self {
-        self.public_model_id = Some(public_model_id);
-        self
-    }
-
-    /// The name, at most 65,536 bytes.
-    #[must_use]
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
-    }
-
-    /// The description, at most 65,536 bytes. `None` removes it.
-    #[must_use]
-    pub fn description(mut self, description: Option<String>) -> Self {
-        self.description = Some(description);
-        self
-    }
-
     /// Whether they change the public model id of `experiment`.
     pub(crate) fn change_public_model_id(&self, experiment: &Experiment) -> bool {
         self.public_model_id.as_ref().is_some_and(|id| *id != experiment.public_model_id)
@@ -140,34 +119,17 @@ impl ExperimentChanges {
 }
 
 /// The experiments to list. The default is all that aren't archived.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Setters)]
+#[setters(strip_option)]
+#[must_use]
 pub struct ExperimentFilter {
+    /// Only those with this status.
     status: Option<Status>,
+    /// Only those on this public model id.
     public_model_id: Option<PublicModelId>,
-    include_archived: bool,
-}
-
-impl ExperimentFilter {
-    /// Only those with `status`.
-    #[must_use]
-    pub fn status(mut self, status: Status) -> Self {
-        self.status = Some(status);
-        self
-    }
-
-    /// Only those on `public_model_id`.
-    #[must_use]
-    pub fn public_model_id(mut self, public_model_id: PublicModelId) -> Self {
-        self.public_model_id = Some(public_model_id);
-        self
-    }
-
     /// Archived ones too.
-    #[must_use]
-    pub fn include_archived(mut self) -> Self {
-        self.include_archived = true;
-        self
-    }
+    #[setters(bool)]
+    include_archived: bool,
 }
 
 fn check_name(name: &str) -> Result<(), InvalidValue> {

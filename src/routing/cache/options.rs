@@ -1,5 +1,6 @@
 //! The options of a routing cache.
 
+use derive_setters::Setters;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -8,11 +9,19 @@ use crate::error::{Error, Result};
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The intervals and limits of a [`RoutingCache`](crate::RoutingCache).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Setters)]
 #[must_use]
 pub struct RoutingOptions {
+    /// The interval of polls, which find changes whose notification was not sent or was lost. The
+    /// default is 5 seconds, the maximum a day. A poll costs the database in proportion to the
+    /// routed variants.
     pub(super) poll_interval: Duration,
+    /// The age up to which the cache is served while the database can't be reached. The default is
+    /// 10 minutes. It must exceed the poll interval. Past it, every model is unavailable, also one
+    /// without an experiment: one may have begun.
     pub(super) max_staleness: Duration,
+    /// The time without an answer after which the connection counts as lost. The default is 10
+    /// seconds.
     pub(super) load_timeout: Duration,
 }
 
@@ -27,29 +36,6 @@ impl Default for RoutingOptions {
 }
 
 impl RoutingOptions {
-    /// The interval of polls, which find changes whose notification was not sent or was lost. The
-    /// default is 5 seconds, the maximum a day. A poll costs the database in proportion to the
-    /// routed variants.
-    pub fn poll_interval(mut self, interval: Duration) -> Self {
-        self.poll_interval = interval;
-        self
-    }
-
-    /// The age up to which the cache is served while the database can't be reached. The default is
-    /// 10 minutes. It must exceed the poll interval. Past it, every model is unavailable, also one
-    /// without an experiment: one may have begun.
-    pub fn max_staleness(mut self, staleness: Duration) -> Self {
-        self.max_staleness = staleness;
-        self
-    }
-
-    /// The time without an answer after which the connection counts as lost. The default is 10
-    /// seconds.
-    pub fn load_timeout(mut self, timeout: Duration) -> Self {
-        self.load_timeout = timeout;
-        self
-    }
-
     pub(super) fn check(&self) -> Result<()> {
         let refused = |reason: &str| Err(Error::configuration(reason));
         if self.poll_interval.is_zero() || self.load_timeout.is_zero() {

@@ -5,6 +5,7 @@
 
 pub(crate) mod current;
 
+use derive_setters::Setters;
 use diesel::dsl;
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -64,11 +65,15 @@ impl Version {
 /// let scheduled = NewVersion::keeping_key(upstream).effective_at(tonight);
 /// # }
 /// ```
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Setters)]
+#[setters(strip_option)]
 #[must_use]
 pub struct NewVersion<'a> {
+    #[setters(skip)]
     pub(crate) content: Content<'a>,
+    /// The instant at which the version becomes effective. The default is at once.
     pub(crate) effective_at: Option<Timestamp>,
+    /// The host's user who publishes the version, at most 65,536 bytes.
     pub(crate) created_by: Option<&'a str>,
 }
 
@@ -106,18 +111,6 @@ impl<'a> NewVersion<'a> {
 
     fn of(content: Content<'a>) -> Self {
         Self { content, effective_at: None, created_by: None }
-    }
-
-    /// The instant at which the version becomes effective. The default is at once.
-    pub fn effective_at(mut self, instant: Timestamp) -> Self {
-        self.effective_at = Some(instant);
-        self
-    }
-
-    /// The host's user who publishes the version, at most 65,536 bytes.
-    pub fn created_by(mut self, user_id: &'a str) -> Self {
-        self.created_by = Some(user_id);
-        self
     }
 
     pub(crate) fn check(&self) -> Result<(), InvalidValue> {
