@@ -90,7 +90,12 @@ fn of_recording(conn: &mut AsyncPgConnection, given: &Arguments<'_>) {
     assert_send(recording::list_requests(conn, "client-1"));
 }
 
-fn of_the_recorder(options: &ConnectOptions, recorder: &Recorder, record: &Record, receipt: Receipt) {
+fn of_the_recorder(
+    options: &ConnectOptions,
+    recorder: &Recorder,
+    record: &Record,
+    receipt: Receipt,
+) {
     assert_send(Recorder::start(options, RecorderOptions::default()));
     assert_send(recorder.submit(record.clone()));
     assert_send(recorder.shutdown(Duration::ZERO));

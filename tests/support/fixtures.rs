@@ -142,6 +142,11 @@ pub async fn record_one(
     record::one(conn, &Record::new(usage.clone(), request.clone())).await
 }
 
+/// Records a new usage with its request.
+pub async fn record_new(conn: &mut AsyncPgConnection, usage: &Usage, request: &NewRequest) {
+    assert_eq!(record_one(conn, usage, request).await, Ok(Outcome::Recorded));
+}
+
 /// Inserts a usage as a host does that bills by itself. Returns whether the usage is new.
 #[expect(clippy::disallowed_methods, reason = "the host writes without the API")]
 pub async fn insert_usage(conn: &mut AsyncPgConnection, new: &Usage) -> bool {

@@ -7,8 +7,8 @@ use model_experiments::Error;
 use model_experiments::error::Constraint;
 use std::collections::BTreeSet;
 
-/// An active experiment and a draft on the same public model id, each with a variant and a version, and two
-/// usages: one with a request that the draft's version served, one without.
+/// An active experiment and a draft on the same public model id, each with a variant and a version,
+/// and two usages: one with a request that the draft's version served, one without.
 const ROWS: &str = "
     INSERT INTO model_experiment (id, public_model_id, name) VALUES ($1, 'a/b', 'c'), ($4, 'a/b', 'd');
     INSERT INTO model_experiment_variant (id, experiment_id, label, weight)
@@ -23,7 +23,7 @@ const ROWS: &str = "
         system_prompt_sha256, request_body_sha256)
     VALUES ($7, $6, 'user', '__absent__', '__failed__')";
 
-/// Copies of those rows that break one rule.
+/// Statements on those rows that each break one rule.
 const PROVOCATIONS: [(Constraint, &str); 32] = [
     (
         Constraint::ExperimentId,
@@ -120,7 +120,7 @@ const PROVOCATIONS: [(Constraint, &str); 32] = [
     (Constraint::RequestBody, "UPDATE model_experiment_request SET request_body_sha256 = ''"),
 ];
 
-/// What triggers refuse: see the tests of the guards.
+/// The rules of triggers, which the tests of the guards provoke.
 const GUARDS: [Constraint; 9] = [
     Constraint::ExperimentBeginsAsDraft,
     Constraint::ExperimentTransition,
@@ -167,7 +167,10 @@ async fn every_constraint_refuses_what_it_is_for_and_is_told_apart() {
     let guards = GUARDS.map(Constraint::name);
     let known = Constraint::all().map(Constraint::name).filter(|name| !guards.contains(name));
     assert_eq!(provoked, known.collect());
-    assert_eq!(counts(conn).await, Counts { experiments: 2, variants: 2, versions: 2, usages: 2, requests: 1 });
+    assert_eq!(
+        counts(conn).await,
+        Counts { experiments: 2, variants: 2, versions: 2, usages: 2, requests: 1 }
+    );
 }
 
 #[tokio::test]
@@ -200,13 +203,22 @@ async fn what_only_looks_like_a_violation_is_accepted() {
         let sql = "UPDATE model_experiment_request SET allocation_subject = ";
         raw(conn, &format!("{sql}'{subject}'")).await.unwrap();
     }
-    assert_eq!(counts(conn).await, Counts { experiments: 4, variants: 4, versions: 2, usages: 2, requests: 1 });
+    assert_eq!(
+        counts(conn).await,
+        Counts { experiments: 4, variants: 4, versions: 2, usages: 2, requests: 1 }
+    );
 
     // A usage takes its request with it, a draft its variants.
     raw(conn, "DELETE FROM microdollar_usage").await.unwrap();
-    assert_eq!(counts(conn).await, Counts { experiments: 4, variants: 4, versions: 2, ..Counts::default() });
+    assert_eq!(
+        counts(conn).await,
+        Counts { experiments: 4, variants: 4, versions: 2, ..Counts::default() }
+    );
     raw(conn, "DELETE FROM model_experiment WHERE status = 'draft'").await.unwrap();
-    assert_eq!(counts(conn).await, Counts { experiments: 2, variants: 2, versions: 2, ..Counts::default() });
+    assert_eq!(
+        counts(conn).await,
+        Counts { experiments: 2, variants: 2, versions: 2, ..Counts::default() }
+    );
 }
 
 #[tokio::test]
@@ -221,7 +233,7 @@ async fn other_refusals_are_no_violations_of_the_schema() {
         ("UPDATE model_experiment SET colour = 'red'", "column \"colour\""),
     ] {
         match violation(conn, sql).await {
-            Error::Database(text) => assert!(text.contains(reason), "{text}"),
+            Error::Database(cause) => assert!(cause.message().contains(reason), "{cause}"),
             other => panic!("{other:?}"),
         }
     }
@@ -252,13 +264,13 @@ async fn other_refusals_are_no_violations_of_the_schema() {
     }
 }
 
-/// Hashes, sentinels, and what comes near to them.
+/// Hashes, sentinels, and texts that differ little from them.
 fn candidates() -> Vec<String> {
     let digits: String = "0123456789abcdef".repeat(4);
     let mut candidates: Vec<_> =
         (0..=70).map(|length| digits.repeat(2)[..length].to_owned()).collect();
     for at in [0, 1, 31, 62, 63] {
-        // The neighbours of the digits in ASCII, other cases, blanks, and characters of several bytes.
+        // The neighbours of the digits in ASCII, upper case, blanks, and multi-byte characters.
         for other in "/:`gGAF@ \n\r\t-_'é０ａ\u{200b}".chars() {
             for replaced in 1..=other.len_utf8() {
                 let end = (at + replaced).min(64);

@@ -1,49 +1,28 @@
-//! The migrations: applied once by whoever comes first, beside a host's own tables, and reverted cleanly.
+//! The migrations: applied once, beside a host's own tables, and reverted without a trace.
 
-use crate::support::fixtures::{Counts, active, counts, eventually, number, option, raw, record_one, request, text};
-use crate::support::{TestDatabase, dump};
+use crate::support::fixtures::{
+    Counts, active, counts, eventually, number, option, raw, record_one, request, text,
+};
+use crate::support::{TestDatabase, dump, options, repository};
 use diesel_async::AsyncPgConnection;
 use futures_util::future::join_all;
-use model_experiments::recording::{self, Outcome, Usage, record};
+use model_experiments::recording::{self, Outcome, Usage};
 use model_experiments::{Error, migrations};
 use std::collections::BTreeSet;
-use std::path::Path;
 
 const SECOND: &str = "2026-11-22-000002_create_model_experiments";
 
-/// The key of the advisory lock that runs of migrations take, which no later version of the crate may change.
+/// The key of the advisory lock that runs of migrations take. Later versions must keep it.
 const LOCK: i64 = 0x6d6f_6465_6c65_7870;
 
-/// A migration of the repository: its name, what it does and what undoes it.
-pub struct Migration {
-    name: String,
-    pub up: String,
-    down: String,
-}
-
-/// The migrations in the order in which they are applied.
-pub fn repository() -> Vec<Migration> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
-    let mut migrations: Vec<_> = std::fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| {
-            let entry = entry.unwrap();
-            let read = |file| std::fs::read_to_string(entry.path().join(file)).unwrap();
-            let name = entry.file_name().into_string().unwrap();
-            Migration { name, up: read("up.sql"), down: read("down.sql") }
-        })
-        .collect();
-    migrations.sort_by(|a, b| a.name.cmp(&b.name));
-    migrations
-}
-
 fn names() -> Vec<String> {
-    repository().into_iter().map(|migration| migration.name).collect()
+    repository::migrations().into_iter().map(|migration| migration.name).collect()
 }
 
 /// The lines that only one of two dumps has.
 fn differences<'a>(one: &'a str, other: &'a str) -> Vec<&'a str> {
-    let [one, other] = [one, other].map(|dump| dump.lines().collect::<BTreeSet<_>>());
+    let one: BTreeSet<_> = one.lines().collect();
+    let other: BTreeSet<_> = other.lines().collect();
     one.symmetric_difference(&other).copied().collect()
 }
 
@@ -55,7 +34,7 @@ async fn exists(conn: &mut AsyncPgConnection, table: &str) -> bool {
 async fn an_empty_database_lacks_all_and_looking_writes_nothing() {
     let db = TestDatabase::empty().await;
     let (before, conn) = (dump::dump(&db.url(), &[]), &mut db.connect().await);
-    assert_eq!(migrations::pending(&db.url()).await.unwrap(), names());
+    assert_eq!(migrations::pending(&db.options()).await.unwrap(), names());
     assert!(!exists(conn, "__diesel_schema_migrations").await);
     assert_eq!(dump::dump(&db.url(), &[]), before);
 }
@@ -63,18 +42,18 @@ async fn an_empty_database_lacks_all_and_looking_writes_nothing() {
 #[tokio::test]
 async fn a_run_applies_what_is_pending_and_a_second_run_nothing() {
     let db = TestDatabase::empty().await;
-    let url = db.url();
-    assert_eq!(migrations::run(&url).await.unwrap(), names());
+    let options = db.options();
+    assert_eq!(migrations::run(&options).await.unwrap(), names());
     assert_eq!(counts(&mut db.connect().await).await, Counts::default());
-    assert_eq!(migrations::pending(&url).await.unwrap(), [""; 0]);
-    assert_eq!(migrations::run(&url).await.unwrap(), [""; 0]);
+    assert_eq!(migrations::pending(&options).await.unwrap(), [""; 0]);
+    assert_eq!(migrations::run(&options).await.unwrap(), [""; 0]);
 }
 
 #[tokio::test]
 async fn services_that_start_at_once_share_the_work_on_one_thread() {
     let db = TestDatabase::empty().await;
-    let url = db.url();
-    let runs = join_all((0..8).map(|_| migrations::run(&url))).await;
+    let options = db.options();
+    let runs = join_all((0..8).map(|_| migrations::run(&options))).await;
     let applied: Vec<_> = runs.into_iter().flat_map(Result::unwrap).collect();
     assert_eq!(applied, names());
 }
@@ -83,8 +62,8 @@ async fn services_that_start_at_once_share_the_work_on_one_thread() {
 async fn services_that_start_at_once_share_the_work_on_many_threads() {
     let db = TestDatabase::empty().await;
     let run = |_| {
-        let url = db.url();
-        tokio::spawn(async move { migrations::run(&url).await })
+        let options = db.options();
+        tokio::spawn(async move { migrations::run(&options).await })
     };
     let runs = join_all((0..8).map(run)).await;
     let applied: Vec<_> = runs.into_iter().flat_map(|run| run.unwrap().unwrap()).collect();
@@ -98,7 +77,8 @@ async fn waiting_for_another_run_is_not_cut_short_by_a_timeout() {
     let other = &mut db.connect().await;
     raw(other, &format!("SELECT pg_advisory_lock({LOCK})")).await.unwrap();
     let url = option(&db.url(), "options=-c%20statement_timeout%3D50%20-c%20lock_timeout%3D50");
-    let (applied, ()) = tokio::join!(migrations::run(&url), async {
+    let impatient = options(&url);
+    let (applied, ()) = tokio::join!(migrations::run(&impatient), async {
         let watcher = &mut db.connect().await;
         let waits = "SELECT count(*) AS number FROM pg_stat_activity
             WHERE datname = current_database() AND wait_event_type = 'Lock'
@@ -113,10 +93,10 @@ async fn waiting_for_another_run_is_not_cut_short_by_a_timeout() {
 #[tokio::test]
 async fn a_migration_that_fails_is_named_and_leaves_nothing_of_itself() {
     let db = TestDatabase::empty().await;
-    let (url, conn) = (db.url(), &mut db.connect().await);
-    // In the way of the second table of the second migration.
+    let (options, conn) = (db.options(), &mut db.connect().await);
+    // Conflicts with the second table of the second migration.
     raw(conn, "CREATE TABLE model_experiment_variant (host_column text)").await.unwrap();
-    match migrations::run(&url).await {
+    match migrations::run(&options).await {
         Err(error @ Error::Migration(_)) => {
             let text = error.to_string();
             assert!(text.contains(SECOND), "{text}");
@@ -127,16 +107,16 @@ async fn a_migration_that_fails_is_named_and_leaves_nothing_of_itself() {
     }
     assert!(exists(conn, "microdollar_usage").await);
     assert!(!exists(conn, "model_experiment").await);
-    assert_eq!(migrations::pending(&url).await.unwrap(), names()[1..]);
+    assert_eq!(migrations::pending(&options).await.unwrap(), names()[1..]);
 
     raw(conn, "DROP TABLE model_experiment_variant").await.unwrap();
-    assert_eq!(migrations::run(&url).await.unwrap(), names()[1..]);
+    assert_eq!(migrations::run(&options).await.unwrap(), names()[1..]);
 }
 
 #[tokio::test]
 async fn a_host_that_owns_the_usage_table_keeps_it() {
     let db = TestDatabase::empty().await;
-    let (url, conn) = (db.url(), &mut db.connect().await);
+    let (url, options, conn) = (db.url(), db.options(), &mut db.connect().await);
     raw(
         conn,
         "CREATE TABLE microdollar_usage (
@@ -157,36 +137,41 @@ async fn a_host_that_owns_the_usage_table_keeps_it() {
     .unwrap();
     let rows = "SELECT string_agg(u::text, E'\\n' ORDER BY cost) AS text
         FROM microdollar_usage u WHERE region = 'us'";
-    let before = (text(conn, rows).await, dump::schema(&url));
-    assert_eq!(before.0.lines().count(), 3);
+    let (rows_before, schema_before) = (text(conn, rows).await, dump::schema(&url));
+    assert_eq!(rows_before.lines().count(), 3);
 
-    let first = &repository()[0];
+    // The first migration says how such a host skips it.
+    let migrations_of_ours = repository::migrations();
+    let (first, rest) = migrations_of_ours.split_first().unwrap();
     let skip: Vec<_> = first.up.lines().filter_map(|line| line.strip_prefix("--   ")).collect();
     raw(conn, &skip.join("\n")).await.unwrap();
-    assert_eq!(migrations::pending(&url).await.unwrap(), names()[1..]);
-    assert_eq!(migrations::run(&url).await.unwrap(), names()[1..]);
-    // Once more, as where the host's own migrations are applied again.
+    assert_eq!(migrations::pending(&options).await.unwrap(), names()[1..]);
+    assert_eq!(migrations::run(&options).await.unwrap(), names()[1..]);
+    // A second time, as when the host's own migrations are applied again.
     raw(conn, &skip.join("\n")).await.unwrap();
-    assert_eq!(migrations::pending(&url).await.unwrap(), [""; 0]);
+    assert_eq!(migrations::pending(&options).await.unwrap(), [""; 0]);
 
     let served = active(conn, "partner/foo").await.control_version.id;
     let usage = Usage { cost: 940, ..Usage::new("user-7") };
-    let recorded = record_one(conn, &usage, &request(served)).await.unwrap();
-    assert_eq!(recorded, Outcome::Recorded);
+    assert_eq!(record_one(conn, &usage, &request(served)).await, Ok(Outcome::Recorded));
     assert_eq!(recording::find_usage(conn, usage.id).await.unwrap().unwrap().cost, 940);
-    assert_eq!(counts(conn).await, Counts { experiments: 1, variants: 2, versions: 2, usages: 4, requests: 1 });
+    assert_eq!(
+        counts(conn).await,
+        Counts { experiments: 1, variants: 2, versions: 2, usages: 4, requests: 1 }
+    );
 
-    for migration in repository().iter().skip(1).rev() {
+    for migration in rest.iter().rev() {
         raw(conn, &migration.down).await.unwrap();
     }
-    assert_eq!((text(conn, rows).await, dump::schema(&url)), before);
+    assert_eq!(text(conn, rows).await, rows_before);
+    assert_eq!(dump::schema(&url), schema_before);
 }
 
 #[tokio::test]
 async fn every_migration_is_undone_without_a_trace_and_applied_again_as_before() {
     let db = TestDatabase::empty().await;
     let conn = &mut db.connect().await;
-    let migrations = repository();
+    let migrations = repository::migrations();
     let Some(empty) = dump::schema(&db.url()) else { return };
     let mut dumps = vec![empty];
     for migration in &migrations {
@@ -194,18 +179,23 @@ async fn every_migration_is_undone_without_a_trace_and_applied_again_as_before()
         dumps.push(dump::schema(&db.url()).unwrap());
     }
     assert_eq!(dumps.len(), names().len() + 1);
-    assert!(dumps.windows(2).all(|pair| pair[0] != pair[1]));
+    let befores = dumps.iter();
+    let afters = dumps.iter().skip(1);
+    let states: Vec<_> = befores.zip(afters).collect();
+    assert!(states.iter().all(|(before, after)| before != after));
 
-    for (migration, states) in migrations.iter().zip(dumps.windows(2)).rev() {
-        // Down, up and down again: a trace that is left would be in the way of the second time.
-        for (sql, expected) in [(&migration.down, 0), (&migration.up, 1), (&migration.down, 0)] {
+    for (migration, (before, after)) in migrations.iter().zip(states).rev() {
+        // Down, up and down again: a trace that is left would fail the second time.
+        for (sql, expected) in
+            [(&migration.down, before), (&migration.up, after), (&migration.down, before)]
+        {
             raw(conn, sql).await.unwrap();
             let reached = dump::schema(&db.url()).unwrap();
-            assert_eq!(differences(&reached, &states[expected]), [""; 0], "{}", migration.name);
-            assert_eq!(reached, states[expected], "{}", migration.name);
+            assert_eq!(differences(&reached, expected), [""; 0], "{}", migration.name);
+            assert_eq!(reached, *expected, "{}", migration.name);
         }
     }
-    // What is embedded in the library is what is in the repository.
+    // The library embeds the migrations of the repository.
     let embedded = dump::schema(&TestDatabase::new().await.url()).unwrap();
     assert_eq!(embedded, *dumps.last().unwrap());
 }
@@ -213,8 +203,8 @@ async fn every_migration_is_undone_without_a_trace_and_applied_again_as_before()
 #[tokio::test]
 async fn a_deployment_with_rows_upgrades_and_keeps_them() {
     let db = TestDatabase::empty().await;
-    let (url, conn) = (db.url(), &mut db.connect().await);
-    for migration in &repository()[..2] {
+    let (options, conn) = (db.options(), &mut db.connect().await);
+    for migration in repository::migrations().iter().take(2) {
         raw(conn, &migration.up).await.unwrap();
         let (digits, _) = migration.name.split_once('_').unwrap();
         let applied = format!(
@@ -235,6 +225,6 @@ async fn a_deployment_with_rows_upgrades_and_keeps_them() {
     let rows = "SELECT string_agg(e::text, E'\\n' ORDER BY name) AS text FROM model_experiment e";
     let before = text(conn, rows).await;
     assert_eq!(before.lines().count(), 4);
-    assert_eq!(migrations::run(&url).await.unwrap(), names()[2..]);
+    assert_eq!(migrations::run(&options).await.unwrap(), names()[2..]);
     assert_eq!(text(conn, rows).await, before);
 }

@@ -2,7 +2,7 @@
 
 mod catalogue;
 mod constraints;
-pub mod migrations;
+mod migrations;
 mod pool;
 mod statements;
 mod tls;

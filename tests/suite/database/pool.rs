@@ -1,12 +1,12 @@
-//! The pool: what its connections are set to, which of them are used again, and how it refuses.
+//! The pool: settings of its connections, which of them it hands out again, and its errors.
 
-use crate::support::TestDatabase;
 use crate::support::fixtures::{eventually, free_port, number, option, pid, raw, setting, text};
 use crate::support::postgres::{Binaries, Server};
+use crate::support::{TestDatabase, connect, options};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use futures_util::FutureExt;
 use model_experiments::error::Transient;
-use model_experiments::{Error, Pool, connection};
+use model_experiments::{ConnectOptions, Error, Pool, PoolOptions};
 use std::future::{pending, poll_fn};
 use std::io::Read;
 use std::net::TcpListener;
@@ -19,11 +19,15 @@ use url::Url;
 
 const INSERT: &str = "INSERT INTO model_experiment (public_model_id, name) VALUES ('a/b', 'c')";
 
-fn cause(error: &Error) -> Option<Transient> {
+fn transient(error: &Error) -> Option<Transient> {
     match error {
-        Error::Transient { kind, .. } => Some(*cause),
+        Error::Transient { kind, .. } => Some(*kind),
         _ => None,
     }
+}
+
+fn pool(connect: ConnectOptions) -> Pool {
+    Pool::new(connect, PoolOptions::default()).unwrap()
 }
 
 async fn experiments(conn: &mut AsyncPgConnection) -> i64 {
@@ -39,12 +43,10 @@ async fn until_gone(watcher: &mut AsyncPgConnection, pid: i64) {
 async fn settings_arrive_at_the_server() {
     let db = TestDatabase::empty().await;
     let url = option(&db.url(), "options=-c%20lock_timeout%3D4321");
-    let pool = Pool::builder(&url)
-        .max_size(2)
+    let connect = options(&url)
         .application_name("gateway of a test")
-        .statement_timeout(Duration::from_millis(1234))
-        .build()
-        .unwrap();
+        .statement_timeout(Duration::from_millis(1234));
+    let pool = Pool::new(connect, PoolOptions::default().max_size(2)).unwrap();
     let (first, second) = (&mut pool.get().await.unwrap(), &mut pool.get().await.unwrap());
     for conn in [first, second] {
         assert_eq!(setting(conn, "application_name").await, "gateway of a test");
@@ -59,29 +61,28 @@ async fn settings_arrive_at_the_server() {
 #[tokio::test]
 async fn unset_settings_have_the_documented_defaults() {
     let db = TestDatabase::empty().await;
-    let pool = Pool::builder(db.url()).build().unwrap();
+    let pool = pool(db.options());
     let conn = &mut pool.get().await.unwrap();
     assert_eq!(pool.status().max_size, 10);
     assert_eq!(setting(conn, "application_name").await, "model-experiments");
     assert_eq!(setting(conn, "statement_timeout").await, "30s");
 
     let url = option(&db.url(), "application_name=theirs&options=-c%20statement_timeout%3D7s");
-    let conn = &mut Pool::builder(&url).build().unwrap().get().await.unwrap();
+    let conn = &mut connect(&url).await.unwrap();
     assert_eq!(setting(conn, "application_name").await, "theirs");
     assert_eq!(setting(conn, "statement_timeout").await, "7s");
 
-    let endless = Pool::builder(db.url()).statement_timeout(Duration::ZERO).build().unwrap();
-    assert_eq!(setting(&mut endless.get().await.unwrap(), "statement_timeout").await, "0");
+    let endless = db.options().statement_timeout(Duration::ZERO);
+    assert_eq!(setting(&mut endless.connect().await.unwrap(), "statement_timeout").await, "0");
 }
 
 #[tokio::test]
 async fn a_statement_that_takes_too_long_is_a_transient_error() {
     let db = TestDatabase::empty().await;
-    let pool =
-        Pool::builder(db.url()).statement_timeout(Duration::from_millis(50)).build().unwrap();
+    let pool = pool(db.options().statement_timeout(Duration::from_millis(50)));
     let conn = &mut pool.get().await.unwrap();
     let error = Error::from(raw(conn, "SELECT pg_sleep(60)").await.unwrap_err());
-    assert_eq!(cause(&error), Some(Transient::StatementTimeout), "{error:?}");
+    assert_eq!(transient(&error), Some(Transient::StatementTimeout), "{error:?}");
     assert!(error.is_retryable());
     assert_eq!(number(conn, "SELECT 1::bigint AS number").await, 1);
 }
@@ -89,14 +90,11 @@ async fn a_statement_that_takes_too_long_is_a_transient_error() {
 #[tokio::test]
 async fn an_exhausted_pool_says_so_after_the_wait_timeout() {
     let db = TestDatabase::empty().await;
-    let pool = Pool::builder(db.url())
-        .max_size(1)
-        .wait_timeout(Duration::from_millis(50))
-        .build()
-        .unwrap();
+    let patience = PoolOptions::default().max_size(1).wait_timeout(Duration::from_millis(50));
+    let pool = Pool::new(db.options(), patience).unwrap();
     let only = pool.get().await.unwrap();
     let error = pool.get().await.err().unwrap();
-    assert_eq!(cause(&error), Some(Transient::PoolTimeout), "{error:?}");
+    assert_eq!(transient(&error), Some(Transient::PoolTimeout), "{error:?}");
     assert!(error.is_retryable());
     let status = pool.status();
     assert_eq!((status.size, status.available, status.waiting), (1, 0, 0));
@@ -110,11 +108,11 @@ async fn an_exhausted_pool_says_so_after_the_wait_timeout() {
 }
 
 #[tokio::test]
-async fn a_port_where_nobody_listens_is_a_lost_connection() {
+async fn a_closed_port_is_a_lost_connection() {
     let url = format!("postgres://gateway:hunter2@127.0.0.1:{}/app", free_port());
-    let pool = Pool::builder(url).build().unwrap();
+    let pool = pool(options(&url));
     for error in [pool.get().await.err().unwrap(), pool.health().await.unwrap_err()] {
-        assert_eq!(cause(&error), Some(Transient::ConnectionLost), "{error:?}");
+        assert_eq!(transient(&error), Some(Transient::ConnectionLost), "{error:?}");
         assert!(error.is_retryable());
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
     }
@@ -128,9 +126,12 @@ async fn a_role_or_database_that_does_not_exist_is_named_and_not_retried() {
     let mut database: Url = db.url().parse().unwrap();
     database.set_path("/no_such_database");
     for (url, name) in [(role, "no_such_role"), (database, "no_such_database")] {
-        let error = Pool::builder(url).build().unwrap().health().await.unwrap_err();
-        assert!(matches!(&error, Error::Configuration(text) if text.contains(name)), "{error:?}");
+        let error = pool(options(url.as_str())).health().await.unwrap_err();
         assert!(!error.is_retryable());
+        match error {
+            Error::Configuration(cause) => assert!(cause.message().contains(name), "{cause}"),
+            error => panic!("{error:?}"),
+        }
     }
 }
 
@@ -140,14 +141,15 @@ async fn a_server_that_hangs_up_is_a_lost_connection() {
     let port = listener.local_addr().unwrap().port();
     let server = std::thread::spawn(move || {
         for _ in 0..3 {
-            // A client whose bytes nobody read sees a reset in place of an orderly end.
-            let _ = listener.accept().unwrap().0.read(&mut [0; 256]).unwrap();
+            // A client whose bytes aren't read sees a reset instead of an orderly end.
+            let (mut client, _) = listener.accept().unwrap();
+            let _ = client.read(&mut [0; 256]).unwrap();
         }
     });
     for mode in ["disable", "prefer", "require"] {
         let url = format!("postgres://gateway@127.0.0.1:{port}/app?sslmode={mode}");
-        let error = Pool::builder(url).build().unwrap().get().await.err().unwrap();
-        assert_eq!(cause(&error), Some(Transient::ConnectionLost), "{mode}: {error:?}");
+        let error = pool(options(&url)).get().await.err().unwrap();
+        assert_eq!(transient(&error), Some(Transient::ConnectionLost), "{mode}: {error:?}");
     }
     server.join().unwrap();
 }
@@ -164,15 +166,16 @@ async fn a_missing_or_wrong_password_is_not_retried() {
     raw(conn, "CREATE ROLE gateway LOGIN PASSWORD 'hunter1'").await.unwrap();
     let health = async |login| {
         let url = server.url("postgres").replace("postgres@", login);
-        Pool::builder(url).build().unwrap().health().await
+        pool(options(&url)).health().await
     };
     assert_eq!(health("gateway:hunter1@").await, Ok(()));
     for (login, reason) in
         [("gateway@", "password missing"), ("gateway:hunter2@", "password authentication failed")]
     {
         match health(login).await {
-            Err(Error::Configuration(text)) => {
-                assert!(text.contains(reason) && !text.contains("hunter"), "{text}");
+            Err(Error::Configuration(cause)) => {
+                let message = cause.message();
+                assert!(message.contains(reason) && !message.contains("hunter"), "{message}");
             }
             other => panic!("{other:?}"),
         }
@@ -196,7 +199,7 @@ fn a_url_that_can_not_be_used_is_refused_without_its_password() {
         "postgres://gateway:x/hunter2?@db.example:port/app",
         "postgres://gateway:x@hunter2:y@db.example/app",
     ] {
-        match Pool::builder(url).build() {
+        match ConnectOptions::parse(url) {
             Err(error @ Error::Configuration(_)) => {
                 assert!(!format!("{error} {error:?}").contains("hunter2"), "{url}: {error:?}");
             }
@@ -207,22 +210,25 @@ fn a_url_that_can_not_be_used_is_refused_without_its_password() {
 
 #[test]
 fn a_pool_of_no_connection_is_refused() {
-    let refused = Pool::builder("postgres://db.example/app").max_size(0).build();
+    let connect = options("postgres://db.example/app");
+    let refused = Pool::new(connect, PoolOptions::default().max_size(0));
     assert!(matches!(refused, Err(Error::Configuration(_))), "{refused:?}");
 }
 
 #[test]
-fn neither_a_pool_nor_its_builder_shows_the_password() {
-    let builder = Pool::builder("postgres://gateway:hunter2@db.example/app?sslmode=disable")
-        .application_name("gateway")
-        .max_size(7);
-    let shown = format!("{builder:?}");
-    assert!(shown.contains("gateway") && shown.contains("max_size: 7"), "{shown}");
-    let pool = builder.clone().build().unwrap();
-    for shown in [shown, format!("{builder:#?}"), format!("{pool:?}"), format!("{pool:#?}")] {
-        assert!(!shown.contains("hunter2") && !shown.contains("db.example"), "{shown}");
+fn neither_a_pool_nor_its_options_show_the_password() {
+    let connect = options("postgres://gateway:hunter2@db.example/app?sslmode=disable")
+        .application_name("gateway of a test");
+    let size = PoolOptions::default().max_size(7);
+    let pool = Pool::new(connect.clone(), size.clone()).unwrap();
+    assert!(format!("{connect:?}").contains("gateway of a test"), "{connect:?}");
+    for shown in [format!("{size:?}"), format!("{pool:?}")] {
+        assert!(shown.contains("max_size: 7"), "{shown}");
     }
-    assert!(format!("{pool:?}").contains("max_size: 7"));
+    for shown in [format!("{connect:?} {connect:#?}"), format!("{pool:?} {pool:#?}")] {
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+    assert!(!format!("{pool:?} {pool:#?}").contains("db.example"), "{pool:?}");
 }
 
 #[tokio::test]
@@ -245,16 +251,17 @@ async fn a_closed_pool_hands_nothing_out_and_closes_what_comes_back() {
 #[tokio::test]
 async fn health_says_that_the_server_is_gone() {
     let server = Server::start(&Binaries::find(|_| {}).unwrap()).unwrap();
-    let pool = Pool::builder(server.url("postgres")).max_size(1).build().unwrap();
+    let connect = options(&server.url("postgres"));
+    let pool = Pool::new(connect, PoolOptions::default().max_size(1)).unwrap();
     pool.health().await.unwrap();
     drop(server);
-    // The connection that it had, and then those that it tries to make.
+    // The connection that it had fails first, and then those that it tries to make.
     for _ in 0..3 {
         let error = pool.health().await.unwrap_err();
         assert!(error.is_retryable(), "{error:?}");
     }
     let error = pool.get().await.err().unwrap();
-    assert_eq!(cause(&error), Some(Transient::ConnectionLost), "{error:?}");
+    assert_eq!(transient(&error), Some(Transient::ConnectionLost), "{error:?}");
 }
 
 #[tokio::test]
@@ -282,7 +289,7 @@ async fn a_connection_is_used_again_without_a_round_trip() {
     assert_eq!(pid(&mut pool.get().await.unwrap()).await, backend);
 }
 
-/// Polls `future` until `reached`, and drops it then: it is cancelled where it waits.
+/// Polls `future` until `reached`, and drops it then, which cancels it where it waits.
 async fn cancel_once(reached: &AtomicBool, future: impl Future) {
     let mut future = pin!(future);
     poll_fn(|context| {
@@ -306,7 +313,7 @@ async fn a_connection_left_inside_a_transaction_is_never_handed_out_again() {
     });
     cancel_once(&inserted, transaction).await;
     drop(conn);
-    // It isn't kept with its locks until somebody asks for a connection.
+    // It is closed at once, so that its locks are released.
     assert_eq!((pool.status().available, pool.status().size), (0, 0));
     until_gone(watcher, cancelled).await;
 
@@ -315,7 +322,7 @@ async fn a_connection_left_inside_a_transaction_is_never_handed_out_again() {
     assert_eq!((experiments(conn).await, pool.status().size), (0, 1));
 }
 
-// The runtime has one thread: what is sent in a poll isn't answered in the same poll.
+// The runtime has one thread, so that no statement is answered in the poll that sends it.
 #[tokio::test]
 async fn a_connection_cancelled_in_begin_commit_or_rollback_is_never_handed_out_again() {
     let db = TestDatabase::new().await;
@@ -338,7 +345,7 @@ async fn a_connection_cancelled_in_begin_commit_or_rollback_is_never_handed_out_
         assert_ne!(pid(&mut pool.get().await.unwrap()).await, cancelled, "{stage}");
         until_gone(watcher, cancelled).await;
     }
-    // Whether a cancelled COMMIT arrives is open.
+    // A cancelled COMMIT may arrive or not.
     assert!(experiments(watcher).await <= 1);
 }
 
@@ -362,7 +369,7 @@ async fn a_connection_that_the_server_ended_is_replaced() {
     let ended = pid(&mut pool.get().await.unwrap()).await;
     raw(watcher, &format!("SELECT pg_terminate_backend({ended})")).await.unwrap();
     until_gone(watcher, ended).await;
-    // The client may not have read the end yet. Who meets it is told to try again.
+    // The client may not have read the end yet. Then the error is retryable.
     eventually("the pool noticed", async || match pool.health().await {
         Ok(()) => true,
         Err(error) => {

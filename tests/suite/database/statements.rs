@@ -1,10 +1,13 @@
 //! Prepared statements: every query is one, and its plan doesn't depend on its binds.
 
-use crate::support::fixtures::{self, Recorded, active, draft, guard, insert_usage, label, public_model_id, publish_now, raw, ready, record_one, recorded, request, text, unguard, upstream, weight};
+use crate::support::fixtures::{
+    self, Recorded, active, draft, guard, insert_usage, label, public_model_id, publish_now, raw,
+    ready, record_one, recorded, request, text, unguard, upstream, weight,
+};
 use crate::support::{TestDatabase, queries};
-use chrono::{DateTime, Duration, Utc};
+use chrono::Duration;
 use model_experiments::experiments::{self, ExperimentChanges, ExperimentFilter, NewVersion};
-use model_experiments::recording::{self, Record, Usage, record};
+use model_experiments::recording::{self, Outcome, Record, Usage, record};
 use model_experiments::reports::{feedback, loss_ledger, overview, summary};
 use model_experiments::values::{Status, Timestamp};
 use model_experiments::{Page, routing};
@@ -12,16 +15,17 @@ use std::collections::BTreeSet;
 
 const RUNS: usize = 20;
 
-/// The snapshots of the registered queries, but for those of the migrations and of what routing caches ask alone, which
-/// have connections of their own.
+/// The snapshots of the registered queries, except those that run on connections of their own: the
+/// queries of migrations, and those that only routing caches run.
 fn reviewed() -> BTreeSet<String> {
     std::fs::read_dir(queries::directory())
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| {
             let name = path.file_name().unwrap().to_str().unwrap();
-            let of_caches = ["operations.routing.outlines.sql", "operations.routing.some.sql"];
-            !name.starts_with("migrations.") && !of_caches.contains(&name)
+            let of_caches =
+                ["routing.query.list_fingerprints_query.sql", "routing.query.list_some_query.sql"];
+            !name.starts_with("database.migrations.") && !of_caches.contains(&name)
         })
         .map(|path| std::fs::read_to_string(path).unwrap())
         .collect()
@@ -36,7 +40,7 @@ async fn each_query_is_prepared_once_and_planned_once() {
     let model = public_model_id("partner/foo");
     let (new, key) = (upstream("rc2"), fixtures::key("sk-2"));
 
-    // A long history, of which the planner knows.
+    // A long history, with the planner's statistics.
     unguard(conn).await;
     raw(
         conn,
@@ -50,7 +54,7 @@ async fn each_query_is_prepared_once_and_planned_once() {
     guard(conn).await;
 
     for run in 0..RUNS {
-        let now: DateTime<Utc> = Timestamp::now();
+        let now = Timestamp::now();
         let window = now - Duration::days(1)..now + Duration::days(1);
 
         // The life of another experiment, with every change of its structure.
@@ -74,8 +78,9 @@ async fn each_query_is_prepared_once_and_planned_once() {
 
         publish_now(conn, foo.control.id, "rc3").await;
         experiments::publish(conn, foo.control.id, NewVersion::keeping_key(&new)).await.unwrap();
-        let tomorrow = Timestamp::try_from(now + Duration::days(1)).unwrap();
-        experiments::publish(conn, foo.control.id, NewVersion::keeping_key(&new).effective_at(tomorrow)).await.unwrap();
+        let tomorrow = now + Duration::days(1);
+        let scheduled = NewVersion::keeping_key(&new).effective_at(tomorrow);
+        experiments::publish(conn, foo.control.id, scheduled).await.unwrap();
         let version = publish_now(conn, foo.control.id, "rc4").await.id;
         assert!(experiments::find_version(conn, version).await.unwrap().is_some());
         experiments::rotate_key(conn, foo.control.id, &key).await.unwrap();
@@ -83,10 +88,8 @@ async fn each_query_is_prepared_once_and_planned_once() {
         let usage = Usage::new("user-1");
         let new_request =
             request(foo.control_version.id).client_request_id(format!("client-{run}"));
-        for _ in 0..2 {
-            assert!(
-                record_one(conn, &usage, &new_request).await.is_ok()
-            );
+        for expected in [Outcome::Recorded, Outcome::AlreadyRecorded] {
+            assert_eq!(record_one(conn, &usage, &new_request).await, Ok(expected));
         }
         assert!(record::attribute(conn, usage.id, &new_request).await.is_ok());
         let several = [(); 2].map(|()| Usage::new("user-1"));
@@ -98,9 +101,11 @@ async fn each_query_is_prepared_once_and_planned_once() {
         assert!(record::many(conn, &records).await.is_ok());
 
         assert!(experiments::find(conn, id).await.unwrap().is_some());
+        assert!(experiments::find_variant(conn, foo.control.id).await.unwrap().is_some());
         let all = ExperimentFilter::default();
         let page = experiments::list(conn, &all, Page::first(1)).await.unwrap();
-        experiments::list(conn, &all, Page::after(page[0].cursor(), 1)).await.unwrap();
+        let next = Page::after(page.first().unwrap().cursor(), 1);
+        experiments::list(conn, &all, next).await.unwrap();
         for filter in [
             ExperimentFilter::default().include_archived(),
             ExperimentFilter::default().status(Status::Active),
@@ -115,7 +120,7 @@ async fn each_query_is_prepared_once_and_planned_once() {
         );
         assert_eq!(experiments::list_current_versions(conn, id, now).await.unwrap().len(), 2);
         let page = experiments::list_versions(conn, foo.control.id, Page::first(1)).await.unwrap();
-        let next = Page::after(page[0].cursor(), 1);
+        let next = Page::after(page.first().unwrap().cursor(), 1);
         assert_eq!(experiments::list_versions(conn, foo.control.id, next).await.unwrap().len(), 1);
         assert!(recording::find_usage(conn, usage.id).await.unwrap().is_some());
         assert!(recording::find_request(conn, usage.id).await.unwrap().is_some());
@@ -126,18 +131,18 @@ async fn each_query_is_prepared_once_and_planned_once() {
         let lost = Usage { requested_model: Some(model.to_string()), ..Usage::new("user-1") };
         assert!(insert_usage(host, &lost).await);
         let page = loss_ledger::list(conn, id, &window, Page::first(1)).await.unwrap();
-        let next = Page::after(page[0].cursor(), 1);
+        let next = Page::after(page.first().unwrap().cursor(), 1);
         let next = loss_ledger::list(conn, id, &window, next).await.unwrap();
         assert_eq!(next.len(), run.min(1));
         assert_eq!(summary::by_version(conn, id, &window).await.unwrap().len(), 1);
-        assert_eq!(summary::by_version_and_subject(conn, id, window).await.unwrap().len(), 1);
-        assert!(overview::of_experiment(conn, id, now).await.unwrap().is_some());
+        assert_eq!(summary::by_version_and_subject(conn, id, &window).await.unwrap().len(), 1);
+        assert_eq!(overview::of_experiment(conn, id, now).await.unwrap().variants.len(), 2);
         assert!(routing::load(conn, &model).await.unwrap().is_some());
         assert_eq!(routing::load_all(conn).await.unwrap().len(), 1);
     }
     assert_eq!(recorded(conn).await, Recorded { usages: 120, requests: 100 });
 
-    // What this test itself asks isn't kept; `SET` is the connection's own.
+    // The test's own queries aren't counted, nor the `SET` of a connection.
     let statements =
         "FROM pg_prepared_statements WHERE statement ~ '^[(]?(SELECT|INSERT|UPDATE|DELETE|WITH)'
         AND statement !~ ' AS (number|text) FROM '";
@@ -152,7 +157,7 @@ async fn each_query_is_prepared_once_and_planned_once() {
     let unused: Vec<_> = reviewed.difference(&prepared).collect();
     assert_eq!(unused, [""; 0], "a query that nothing runs");
 
-    // A page's limit is a bind, which the planner may well prefer to know.
+    // A page's limit is a bind, for whose value the planner may prefer a custom plan.
     let replanned = format!(
         "SELECT coalesce(string_agg(
             format('%s generic and %s custom plans of %s', generic_plans, custom_plans, statement), E'\n'

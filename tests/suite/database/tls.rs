@@ -1,18 +1,20 @@
-//! TLS as libpq's `sslmode` and `sslrootcert` have it, against servers with certificates of our own making.
+//! TLS by libpq's `sslmode` and `sslrootcert`, against servers whose certificates these tests make.
 
 use crate::support::fixtures::{eventually, free_port, number, option, raw, setting};
 use crate::support::postgres::{Binaries, Server};
+use crate::support::{connect, options};
 use diesel_async::AsyncPgConnection;
-use model_experiments::{Error, Pool, connection};
+use model_experiments::{Error, Pool, PoolOptions};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::io;
 use std::path::Path;
 use std::sync::LazyLock;
 
-/// What a server says that was built without TLS, as the one of the Python wheel.
+/// The message of a server that was built without TLS, as the one of the Python wheel.
 const WITHOUT: &str = "SSL is not supported by this build";
 
-/// A server with a certificate for `localhost` of an authority of its own, if this PostgreSQL can be one.
+/// A server with a certificate for `localhost` of its own authority; `None` where PostgreSQL was
+/// built without TLS.
 fn tls() -> Option<&'static TcpServer> {
     static SERVER: LazyLock<Option<TcpServer>> = LazyLock::new(|| match start() {
         Ok(server) => Some(server),
@@ -110,7 +112,7 @@ async fn connects_encrypted(url: &str) -> bool {
     is_encrypted(&mut conn).await
 }
 
-/// What is refused for good, and why.
+/// Why the connection is refused. The error isn't retryable.
 async fn refusal(url: &str) -> String {
     match connect(url).await.err() {
         Some(error @ Error::Configuration(_)) if !error.is_retryable() => error.to_string(),
@@ -125,7 +127,7 @@ async fn encrypts_unless_told_not_to() {
     for options in ["", "sslmode=prefer", "sslmode=require"] {
         assert!(connects_encrypted(&tls.url("localhost", options)).await, "{options}");
     }
-    // Over a Unix socket nothing is, whatever the mode.
+    // A Unix socket is never encrypted.
     let socket = option(&tls.server.url("postgres"), "sslmode=require");
     assert!(!connects_encrypted(&socket).await);
 }
@@ -184,7 +186,8 @@ async fn a_file_without_a_certificate_is_named() {
 async fn a_pool_connects_over_tls() {
     let Some(tls) = tls() else { return };
     let url = tls.trusting("localhost", "verify-full", "root.pem");
-    let pool = Pool::builder(url).application_name("over tls").max_size(2).build().unwrap();
+    let connect = options(&url).application_name("over tls");
+    let pool = Pool::new(connect, PoolOptions::default().max_size(2)).unwrap();
     pool.health().await.unwrap();
     let (first, second) = (&mut pool.get().await.unwrap(), &mut pool.get().await.unwrap());
     for conn in [first, second] {
@@ -192,8 +195,9 @@ async fn a_pool_connects_over_tls() {
         assert_eq!(setting(conn, "application_name").await, "over tls");
     }
 
-    let stranger = Pool::builder(tls.trusting("localhost", "verify-full", "other.pem"));
-    let error = stranger.build().unwrap().get().await.err().unwrap();
+    let other = options(&tls.trusting("localhost", "verify-full", "other.pem"));
+    let pool = Pool::new(other, PoolOptions::default()).unwrap();
+    let error = pool.get().await.err().unwrap();
     assert!(matches!(error, Error::Configuration(_)), "{error:?}");
 }
 

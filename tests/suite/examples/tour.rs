@@ -26,8 +26,8 @@ async fn runs_again_and_again_on_the_users_database() {
         let count = |label: &str| rows.iter().filter(|row| row.contains(label)).count();
         // Two versions of each variant, and the line of the proof.
         assert_eq!((count("control"), count("candidate")), (2, 3), "{stdout}");
-        let words: Vec<_> = proof(&stdout).split(' ').collect();
-        assert!(words[2].parse::<u32>().unwrap() > 0, "{stdout}");
+        let proved = proof(&stdout).split(' ').nth(2).unwrap();
+        assert!(proved.parse::<u32>().unwrap() > 0, "{stdout}");
         models.extend(
             stdout
                 .split_whitespace()
@@ -35,10 +35,14 @@ async fn runs_again_and_again_on_the_users_database() {
                 .map(str::to_owned),
         );
     }
-    assert!(models.len() == 2 && models[0] != models[1], "{models:?}");
+    let [first, second] = &models[..] else { panic!("{models:?}") };
+    assert_ne!(first, second);
 
     let conn = &mut db.connect().await;
-    assert_eq!(counts(conn).await, Counts { experiments: 2, variants: 4, versions: 8, usages: 1_000, requests: 1_000 });
+    assert_eq!(
+        counts(conn).await,
+        Counts { experiments: 2, variants: 4, versions: 8, usages: 1_000, requests: 1_000 }
+    );
     for (sql, expected) in [
         ("SELECT count(*) AS number FROM model_experiment WHERE status = 'completed'", 2),
         (

@@ -1,6 +1,9 @@
 //! The guards: the database refuses to any writer what the operations refuse, with the same error.
 
-use crate::support::fixtures::{Counts, Ready, active, counts, draft, key, label, number, public_model_id, raw, ready, record_one, request, text, until_blocked, upstream, weight};
+use crate::support::fixtures::{
+    Counts, Ready, active, counts, draft, key, label, number, public_model_id, raw, ready,
+    record_new, request, text, until_blocked, upstream, weight,
+};
 use crate::support::{TestDatabase, dump, repository};
 use chrono::Duration;
 use diesel_async::AsyncPgConnection;
@@ -308,7 +311,10 @@ async fn what_no_operation_could_do_is_refused_by_its_rule() {
         assert_eq!(error, Error::Violated { constraint }, "{sql}");
         assert!(!error.is_retryable());
     }
-    assert_eq!(counts(conn).await, Counts { experiments: 3, variants: 4, versions: 4, ..Counts::default() });
+    assert_eq!(
+        counts(conn).await,
+        Counts { experiments: 3, variants: 4, versions: 4, ..Counts::default() }
+    );
 }
 
 #[tokio::test]
@@ -333,7 +339,10 @@ async fn what_a_host_does_beside_is_let_through() {
     );
     raw(conn, &host).await.unwrap();
     assert_eq!(experiments::find(conn, id).await.unwrap().unwrap().name, "d");
-    assert_eq!(counts(conn).await, Counts { experiments: 1, variants: 2, versions: 4, ..Counts::default() });
+    assert_eq!(
+        counts(conn).await,
+        Counts { experiments: 1, variants: 2, versions: 4, ..Counts::default() }
+    );
 }
 
 #[tokio::test]
@@ -585,9 +594,12 @@ async fn a_full_database_is_dumped_and_restored_with_its_guards() {
         let version =
             experiments::find_current_version(conn, variant, now).await.unwrap().unwrap().id;
         let (usage, request) = (Usage::new("user-1"), request(version));
-        record_one(conn, &usage, &request).await.unwrap();
+        record_new(conn, &usage, &request).await;
     }
-    assert_eq!(counts(conn).await, Counts { experiments: 4, variants: 8, versions: 8, usages: 4, requests: 4 });
+    assert_eq!(
+        counts(conn).await,
+        Counts { experiments: 4, variants: 8, versions: 8, usages: 4, requests: 4 }
+    );
     let data = ["--data-only", "--disable-triggers", "--exclude-table=__diesel_schema_migrations"];
 
     let Some(whole) = dump::dump(&db.url(), &[]) else { return };
@@ -604,7 +616,10 @@ async fn a_full_database_is_dumped_and_restored_with_its_guards() {
 
     for copy in [restored, refilled] {
         let conn = &mut copy.connect().await;
-        assert_eq!(counts(conn).await, Counts { experiments: 4, variants: 8, versions: 8, usages: 4, requests: 4 });
+        assert_eq!(
+            counts(conn).await,
+            Counts { experiments: 4, variants: 8, versions: 8, usages: 4, requests: 4 }
+        );
         let error =
             refused(conn, "UPDATE model_experiment_variant_version SET upstream = '{}'").await;
         assert_eq!(error, Error::Violated { constraint: Constraint::VersionImmutable });

@@ -1,7 +1,10 @@
 //! An experiment's life: every transition, and every refusal.
 
 use crate::support::TestDatabase;
-use crate::support::fixtures::{self, Counts, active, counts, draft, label, publish_now, ready, record_one, request, unguard, weight};
+use crate::support::fixtures::{
+    self, Counts, active, counts, draft, label, publish_now, ready, record_new, record_one,
+    request, unguard, weight,
+};
 use chrono::Duration;
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use model_experiments::error::NotReady;
@@ -250,13 +253,16 @@ async fn a_draft_whose_versions_served_requests_is_kept() {
     let conn = &mut db.connect().await;
     let ready = ready(conn, "partner/foo").await;
     let new = request(ready.control_version.id);
-    assert!(record_one(conn, &Usage::new("user-1"), &new).await.is_ok());
+    record_new(conn, &Usage::new("user-1"), &new).await;
     let id = ready.experiment.id;
     assert_eq!(experiments::delete(conn, id).await, Err(Error::HasRequests(id)));
     let deleted = experiments::remove_variant(conn, ready.control.id).await;
     assert_eq!(deleted, Err(Error::HasRequests(id)));
     assert!(experiments::remove_variant(conn, ready.candidate.id).await.is_ok());
-    assert_eq!(counts(conn).await, Counts { experiments: 1, variants: 1, versions: 1, usages: 1, requests: 1 });
+    assert_eq!(
+        counts(conn).await,
+        Counts { experiments: 1, variants: 1, versions: 1, usages: 1, requests: 1 }
+    );
 }
 
 #[tokio::test]
@@ -283,7 +289,10 @@ async fn only_a_draft_is_deleted_with_all_it_has() {
     let conn = &mut db.connect().await;
     unguard(conn).await;
     let doomed = ready(conn, "partner/foo").await.experiment;
-    assert_eq!(counts(conn).await, Counts { experiments: 1, variants: 2, versions: 2, ..Counts::default() });
+    assert_eq!(
+        counts(conn).await,
+        Counts { experiments: 1, variants: 2, versions: 2, ..Counts::default() }
+    );
     experiments::delete(conn, doomed.id).await.unwrap();
     assert_eq!(counts(conn).await, Counts::default());
 
@@ -293,7 +302,10 @@ async fn only_a_draft_is_deleted_with_all_it_has() {
     assert_kept(conn, kept, Status::Paused).await;
     experiments::complete(conn, kept).await.unwrap();
     assert_kept(conn, kept, Status::Completed).await;
-    assert_eq!(counts(conn).await, Counts { experiments: 1, variants: 2, versions: 2, ..Counts::default() });
+    assert_eq!(
+        counts(conn).await,
+        Counts { experiments: 1, variants: 2, versions: 2, ..Counts::default() }
+    );
 }
 
 async fn assert_kept(conn: &mut AsyncPgConnection, experiment: ExperimentId, status: Status) {

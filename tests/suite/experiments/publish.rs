@@ -1,7 +1,10 @@
 //! Publishing versions: now, scheduled, with a key or without, and rotating keys.
 
 use crate::support::TestDatabase;
-use crate::support::fixtures::{API_KEY, Counts, active, api_key, counts, draft, key, label, number, publish_now, raw, ready, unguard, until_blocked, upstream, weight};
+use crate::support::fixtures::{
+    API_KEY, Counts, active, api_key, counts, draft, key, label, number, publish_now, raw, ready,
+    unguard, until_blocked, upstream, weight,
+};
 use chrono::Duration;
 use diesel_async::AsyncPgConnection;
 use model_experiments::experiments::{self, NewVersion, Version};
@@ -131,7 +134,10 @@ async fn a_first_version_must_bring_a_key() {
         experiments::publish(conn, variant, NewVersion::keeping_key(&upstream)).await,
         missing
     );
-    assert_eq!(counts(conn).await, Counts { experiments: 1, variants: 1, versions: 1, ..Counts::default() });
+    assert_eq!(
+        counts(conn).await,
+        Counts { experiments: 1, variants: 1, versions: 1, ..Counts::default() }
+    );
 }
 
 #[tokio::test]
@@ -245,7 +251,10 @@ async fn a_version_is_never_backdated() {
         }
         outcome => panic!("{outcome:?}"),
     }
-    assert_eq!(counts(conn).await, Counts { experiments: 1, variants: 2, versions: 2, ..Counts::default() });
+    assert_eq!(
+        counts(conn).await,
+        Counts { experiments: 1, variants: 2, versions: 2, ..Counts::default() }
+    );
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 //! What an experiment is made of: its details, variants, weights and labels, and when they may change.
 
 use crate::support::TestDatabase;
-use crate::support::fixtures::{Counts, active, counts, draft, label, public_model_id, raw, ready, unguard, until_blocked, weight};
+use crate::support::fixtures::{
+    Counts, active, counts, draft, label, public_model_id, raw, ready, unguard, until_blocked,
+    weight,
+};
 use diesel_async::AsyncPgConnection;
 use model_experiments::Error;
 use model_experiments::experiments::{self, ExperimentChanges, NewExperiment};
@@ -76,7 +79,8 @@ async fn details_change_each_by_itself() {
     let moved = experiments::update(conn, before.id, &moved).await.unwrap();
     assert_eq!(moved.public_model_id.as_str(), "partner/bar");
 
-    let touched = experiments::update(conn, before.id, &ExperimentChanges::default()).await.unwrap();
+    let touched =
+        experiments::update(conn, before.id, &ExperimentChanges::default()).await.unwrap();
     assert_eq!((&touched.name, &touched.public_model_id), (&moved.name, &moved.public_model_id));
 
     let unknown = ExperimentId::from(Uuid::now_v7());
@@ -241,7 +245,10 @@ async fn a_change_of_structure_waits_for_a_transition_and_is_then_refused() {
         assert_eq!(changed, Err(Error::NotDraft { experiment: id, status: Status::Active }));
         experiments::complete(conn, id).await.unwrap();
     }
-    assert_eq!(counts(conn).await, Counts { experiments: 4, variants: 8, versions: 8, ..Counts::default() });
+    assert_eq!(
+        counts(conn).await,
+        Counts { experiments: 4, variants: 8, versions: 8, ..Counts::default() }
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,19 +1,27 @@
-//! Reading what was recorded: overviews, summaries and the feedback join.
+//! Overviews, summaries and feedback.
 
 use crate::support::TestDatabase;
-use crate::support::fixtures::{Ready, active, draft, label, publish_now, ready, record_one, request, weight};
+use crate::support::fixtures::{
+    Ready, active, draft, label, publish_now, ready, record_new, request, weight,
+};
 use chrono::{DateTime, Duration, TimeZone, Utc};
 use diesel_async::AsyncPgConnection;
-use model_experiments::recording::{NewRequest, Usage, record};
-use model_experiments::reports::summary::{self, Totals, VersionSummary};
+use model_experiments::recording::{NewRequest, Usage};
+use model_experiments::reports::summary::{self, VersionSummary};
 use model_experiments::reports::{feedback, overview};
 use model_experiments::values::AllocationSubject::{self, Ip, User};
-use model_experiments::values::{ExperimentId, VersionId};
+use model_experiments::values::{ExperimentId, InvalidValue, Timestamp, VersionId};
 use model_experiments::{Error, experiments};
+use serde_json::json;
+use std::ops::Range;
 use uuid::Uuid;
 
-fn noon() -> DateTime<Utc> {
-    Utc.with_ymd_and_hms(2026, 1, 2, 12, 0, 0).unwrap()
+fn noon() -> Timestamp {
+    Utc.with_ymd_and_hms(2026, 1, 2, 12, 0, 0).unwrap().try_into().unwrap()
+}
+
+fn after_noon(seconds: i64) -> Timestamp {
+    noon() + Duration::seconds(seconds)
 }
 
 #[tokio::test]
@@ -28,7 +36,7 @@ async fn an_overview_is_an_experiment_as_a_whole() {
     let swapped = publish_now(conn, candidate.id, "rc2").await;
 
     for (at, current) in [(before, candidate_version), (swapped.effective_at, swapped)] {
-        let overview = overview::of_experiment(conn, experiment.id, at).await.unwrap().unwrap();
+        let overview = overview::of_experiment(conn, experiment.id, at).await.unwrap();
         assert_eq!(overview.experiment, experiment);
         let mut expected = vec![
             (control.clone(), Some(control_version.clone())),
@@ -46,10 +54,11 @@ async fn an_overview_of_a_bare_or_unknown_experiment() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let bare = draft(conn, "partner/foo").await;
-    let overview = overview::of_experiment(conn, bare.id, noon()).await.unwrap().unwrap();
+    let overview = overview::of_experiment(conn, bare.id, noon()).await.unwrap();
     assert_eq!((overview.experiment, overview.variants), (bare, vec![]));
     let unknown = ExperimentId::from(Uuid::now_v7());
-    assert_eq!(overview::of_experiment(conn, unknown, noon()).await.unwrap(), None);
+    let not_found = Err(Error::ExperimentNotFound(unknown));
+    assert_eq!(overview::of_experiment(conn, unknown, noon()).await, not_found);
 }
 
 /// Records a request of `user`, `seconds` after noon.
@@ -67,24 +76,40 @@ async fn serve(
         cache_write_tokens: 30,
         cache_hit_tokens: 40,
         has_error: user == "unlucky",
-        created_at: (noon() + Duration::seconds(seconds)).try_into().unwrap(),
+        created_at: after_noon(seconds),
         ..Usage::new(user)
     };
     let request = NewRequest::new(version, subject);
-    assert!(record_one(conn, &usage, &request).await.is_ok());
+    record_new(conn, &usage, &request).await;
     usage
 }
 
-/// What a summary should say: version, subject, users, requests and errors. The sums follow from these.
-type Served = (VersionId, Option<AllocationSubject>, i64, i64, i64);
+/// What a summary says of a version, except for the sums, which follow from the requests.
+#[derive(Debug, PartialEq)]
+struct Served {
+    version: VersionId,
+    subject: Option<AllocationSubject>,
+    users: i64,
+    requests: i64,
+    errors: i64,
+}
 
+/// Checks the sums of a summary, and returns the rest.
 fn served(summary: &VersionSummary) -> Served {
-    let Totals { requests, errors, cost, .. } = summary.totals;
-    let Totals { input_tokens, output_tokens, cache_write_tokens, cache_hit_tokens, .. } =
-        summary.totals;
-    let sums = [input_tokens, output_tokens, cache_write_tokens, cache_hit_tokens, cost];
-    assert_eq!(sums, [10, 20, 30, 40, 1_000].map(|each| each * requests));
-    (summary.version, summary.subject, summary.distinct_users, requests, errors)
+    let totals = summary.totals;
+    let requests = totals.requests;
+    assert_eq!(totals.input_tokens, 10 * requests);
+    assert_eq!(totals.output_tokens, 20 * requests);
+    assert_eq!(totals.cache_write_tokens, 30 * requests);
+    assert_eq!(totals.cache_hit_tokens, 40 * requests);
+    assert_eq!(totals.cost, 1_000 * requests);
+    Served {
+        version: summary.version,
+        subject: summary.subject,
+        users: summary.distinct_users,
+        requests,
+        errors: totals.errors,
+    }
 }
 
 #[tokio::test]
@@ -107,53 +132,56 @@ async fn a_summary_counts_what_each_version_served() {
     ] {
         serve(conn, version, subject, user, seconds).await;
     }
-    let window = noon()..noon() + Duration::seconds(60);
+    let window = noon()..after_noon(60);
     let id = foo.experiment.id;
+    let variant = |version| if version == control { &foo.control } else { &foo.candidate };
     let summaries = summary::by_version(conn, id, &window).await.unwrap();
-    let mut expected = vec![(control, None, 2, 4, 1), (candidate, None, 1, 1, 0)];
-    expected.sort_by_key(
-        |(version, ..)| if *version == control { foo.control.id } else { foo.candidate.id },
-    );
+    let mut expected = vec![
+        Served { version: control, subject: None, users: 2, requests: 4, errors: 1 },
+        Served { version: candidate, subject: None, users: 1, requests: 1, errors: 0 },
+    ];
+    expected.sort_by_key(|served| variant(served.version).id);
     assert_eq!(summaries.iter().map(served).collect::<Vec<_>>(), expected);
     for summary in summaries {
-        let variant = if summary.version == control { &foo.control } else { &foo.candidate };
+        let variant = variant(summary.version);
         assert_eq!((summary.variant, &summary.label), (variant.id, &variant.label));
     }
 
-    let summaries = summary::by_version_and_subject(conn, id, window).await.unwrap();
+    let summaries = summary::by_version_and_subject(conn, id, &window).await.unwrap();
     let mut expected = vec![
-        (control, Some(Ip), 2, 2, 1),
-        (control, Some(User), 1, 2, 0),
-        (candidate, Some(User), 1, 1, 0),
+        Served { version: control, subject: Some(Ip), users: 2, requests: 2, errors: 1 },
+        Served { version: control, subject: Some(User), users: 1, requests: 2, errors: 0 },
+        Served { version: candidate, subject: Some(User), users: 1, requests: 1, errors: 0 },
     ];
-    expected.sort_by_key(
-        |(version, ..)| if *version == control { foo.control.id } else { foo.candidate.id },
-    );
+    expected.sort_by_key(|served| variant(served.version).id);
     assert_eq!(summaries.iter().map(served).collect::<Vec<_>>(), expected);
 
     // Half-open: a window's end is the next one's beginning.
     for (from, to, requests) in [(0, 1, 1), (1, 2, 1), (0, 0, 0), (2, 1, 0), (-1, 61, 7)] {
-        let window = noon() + Duration::seconds(from)..noon() + Duration::seconds(to);
-        let summaries = summary::by_version(conn, id, window).await.unwrap();
+        let window = after_noon(from)..after_noon(to);
+        let summaries = summary::by_version(conn, id, &window).await.unwrap();
         let counted: i64 = summaries.iter().map(|summary| summary.totals.requests).sum();
         assert_eq!(counted, requests, "{from}..{to}");
     }
+
+    let unknown = ExperimentId::from(Uuid::now_v7());
+    let not_found = Error::ExperimentNotFound(unknown);
+    let summaries = summary::by_version(conn, unknown, &window).await;
+    assert_eq!(summaries, Err(not_found.clone()));
+    let summaries = summary::by_version_and_subject(conn, unknown, &window).await;
+    assert_eq!(summaries, Err(not_found));
 }
 
-#[tokio::test]
-async fn an_instant_that_postgresql_does_not_know_is_refused() {
-    let db = TestDatabase::new().await;
-    let conn = &mut db.connect().await;
-    let ready = ready(conn, "partner/foo").await;
-    let (id, never) = (ready.experiment.id, DateTime::<Utc>::MIN_UTC);
-    for refused in [
-        overview::of_experiment(conn, id, never).await.err(),
-        experiments::find_current_version(conn, ready.control.id, never).await.err(),
-        experiments::list_current_versions(conn, id, never).await.err(),
-        summary::by_version(conn, id, never..noon()).await.err(),
-        summary::by_version_and_subject(conn, id, noon()..never).await.err(),
-    ] {
-        assert!(matches!(refused, Some(Error::Invalid(_))), "{refused:?}");
+/// Every window and instant of a report is made of timestamps, and none can be made of such an
+/// instant. A host may read windows from JSON.
+#[test]
+fn an_instant_that_postgresql_does_not_know_is_refused() {
+    let never = DateTime::<Utc>::MIN_UTC;
+    let expected = InvalidValue::new("timestamp", "must not lie before 4714-11-24 BC");
+    assert_eq!(Timestamp::try_from(never), Err(expected.clone()));
+    for window in [json!({"start": never, "end": noon()}), json!({"start": noon(), "end": never})] {
+        let refused = serde_json::from_value::<Range<Timestamp>>(window).unwrap_err();
+        assert_eq!(refused.to_string(), expected.to_string());
     }
 }
 
@@ -163,13 +191,11 @@ async fn a_sum_beyond_64_bits_is_an_error() {
     let conn = &mut db.connect().await;
     let foo = active(conn, "partner/foo").await;
     for cost in [i64::MAX, 1] {
-        let created_at = noon().try_into().unwrap();
-        let usage = Usage { cost, created_at, ..Usage::new("a") };
-        let request = request(foo.control_version.id);
-        assert!(record_one(conn, &usage, &request).await.is_ok());
+        let usage = Usage { cost, created_at: noon(), ..Usage::new("a") };
+        record_new(conn, &usage, &request(foo.control_version.id)).await;
     }
-    let window = noon()..noon() + Duration::seconds(1);
-    let outcome = summary::by_version(conn, foo.experiment.id, window).await;
+    let window = noon()..after_noon(1);
+    let outcome = summary::by_version(conn, foo.experiment.id, &window).await;
     assert!(matches!(&outcome, Err(error) if error.to_string().contains("64 bits")), "{outcome:?}");
 }
 
@@ -179,21 +205,17 @@ async fn feedback_finds_what_served_each_request() {
     let conn = &mut db.connect().await;
     let foo = active(conn, "partner/foo").await;
     let swapped = publish_now(conn, foo.candidate.id, "rc2").await;
-    let mut usages = Vec::new();
-    for (client_request_id, version) in [
-        ("a", foo.control_version.id),
-        ("b", foo.candidate_version.id),
-        ("c", swapped.id),
-        ("b", swapped.id),
+    let [a, first_b, c, second_b, anonymous] = [(); 5].map(|()| Usage::new("user-1"));
+    for (usage, client_request_id, version) in [
+        (&a, "a", foo.control_version.id),
+        (&first_b, "b", foo.candidate_version.id),
+        (&c, "c", swapped.id),
+        (&second_b, "b", swapped.id),
     ] {
-        let usage = Usage::new("user-1");
         let request = request(version).client_request_id(client_request_id);
-        assert!(record_one(conn, &usage, &request).await.is_ok());
-        usages.push(usage);
+        record_new(conn, usage, &request).await;
     }
-    let anonymous = Usage::new("user-1");
-    let request = request(swapped.id);
-    assert!(record_one(conn, &anonymous, &request).await.is_ok());
+    record_new(conn, &anonymous, &request(swapped.id)).await;
 
     let served = feedback::served_by(conn, &["b", "unknown", "a"]).await.unwrap();
     let found: Vec<_> = served
@@ -205,13 +227,13 @@ async fn feedback_finds_what_served_each_request() {
     assert_eq!(
         found,
         [
-            ("a", usages[0].id, foo.control_version.id, foo.control.id),
-            ("b", usages[1].id, foo.candidate_version.id, foo.candidate.id),
-            ("b", usages[3].id, swapped.id, foo.candidate.id),
+            ("a", a.id, foo.control_version.id, foo.control.id),
+            ("b", first_b.id, foo.candidate_version.id, foo.candidate.id),
+            ("b", second_b.id, swapped.id, foo.candidate.id),
         ]
     );
-    assert_eq!(served[0].label, foo.control.label);
-    assert_eq!(served[0].created_at, usages[0].created_at);
+    let first = served.first().unwrap();
+    assert_eq!((&first.label, first.created_at), (&foo.control.label, a.created_at));
     assert!(served.iter().all(|of| of.experiment_id == foo.experiment.id));
     assert_eq!(feedback::served_by(conn, &[]).await.unwrap(), []);
     let refused = feedback::served_by(conn, &["a", "\0"]).await;

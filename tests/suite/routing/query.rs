@@ -1,7 +1,10 @@
 //! Routing by a query: which version serves a user, and every reason why none does.
 
 use crate::support::TestDatabase;
-use crate::support::fixtures::{API_KEY, active, api_key, draft, key, label, picked, public_model_id, publish_now, raw, ready, unguard, upstream, weight};
+use crate::support::fixtures::{
+    API_KEY, active, api_key, draft, key, label, picked, public_model_id, publish_now, raw, ready,
+    unguard, upstream, weight,
+};
 use chrono::Duration;
 use diesel_async::AsyncPgConnection;
 use model_experiments::experiments::{self, NewVersion};

@@ -1,22 +1,26 @@
-//! What no caller should pass in: too long, too deep, out of range, or no text at all. It is refused by the name of
-//! its field, before anything is written, or kept exactly.
+//! Bad input: too long, too deep, out of range, or no text. It is refused with the name of its
+//! field before anything is written, or stored exactly.
 
-use crate::support::TestDatabase;
-use crate::support::fixtures::{Ready, active, counts, key, public_model_id, raw, record_one, request, text, unguard, upstream};
+use crate::support::fixtures::{
+    Counts, Ready, active, counts, key, public_model_id, raw, record_one, request, unguard,
+    upstream,
+};
+use crate::support::{TestDatabase, options};
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use diesel::connection::InstrumentationEvent;
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use model_experiments::experiments::{
     self, ExperimentChanges, ExperimentFilter, NewExperiment, NewVersion,
 };
-use model_experiments::recording::{self, Outcome, Usage, record};
-use model_experiments::reports::{feedback, summary};
+use model_experiments::recording::{self, Outcome, Record, Usage, record};
+use model_experiments::reports::feedback;
+use model_experiments::reports::summary::{self, VersionSummary};
 use model_experiments::routing::{self, Route, Subject, Unavailable};
 use model_experiments::values::{
-    CAPTURE_CAP, EncryptedApiKey, InvalidValue, Label, PromptCapture, PublicModelId, Sha256Digest,
-    Timestamp, Upstream, VersionId,
+    CAPTURE_CAP, EncryptedApiKey, ExperimentId, InvalidValue, Label, PromptCapture, PublicModelId,
+    Sha256Digest, Timestamp, Upstream, VersionId,
 };
-use model_experiments::{Cursor, Error, Page, Pool};
+use model_experiments::{ConnectOptions, Cursor, Error, Page, Pool, PoolOptions};
 use serde_json::json;
 use std::fmt::Debug;
 use std::str::FromStr;
@@ -26,13 +30,13 @@ use uuid::Uuid;
 
 const NUL: &str = "must not contain a NUL character";
 
-/// A text longer than PostgreSQL's longest. It is made of pages that were never written, and so takes no memory
-/// until somebody copies it.
+/// A text longer than PostgreSQL's longest. Its pages were never written, so that it takes no
+/// memory until it is copied.
 fn gigabyte() -> String {
     String::from_utf8(vec![0; 1 << 30]).unwrap()
 }
 
-/// The most memory that this process ever used, in bytes; 0 where the system doesn't say.
+/// The peak memory of this process, in bytes; 0 where the system doesn't say.
 fn peak_memory() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -49,7 +53,14 @@ fn assert_refused<T: Debug>(outcome: Result<T, Error>, field: &str, reason: &str
     assert_eq!(outcome.map(drop), Err(Error::Invalid(invalid)));
 }
 
-/// Passes `bad` in wherever a text is taken.
+fn assert_misconfigured<T: Debug>(outcome: Result<T, Error>, message: &str) {
+    match outcome {
+        Err(Error::Configuration(cause)) => assert_eq!(cause.message(), message),
+        outcome => panic!("{outcome:?}"),
+    }
+}
+
+/// Passes `bad` in wherever the API takes a text.
 async fn assert_refused_everywhere(
     conn: &mut AsyncPgConnection,
     ready: &Ready,
@@ -79,11 +90,11 @@ async fn assert_refused_everywhere(
     let (variant, mut text) = (ready.control.id, bad());
     let (upstream, key) = (upstream("rc2"), key("sk"));
     let new = NewVersion::with_key(&upstream, &key).created_by(&text);
-    let at = Timestamp::try_from(ready.control_version.effective_at + TimeDelta::hours(1)).unwrap();
-    assert_refused(experiments::publish(conn, variant, new).await, "created_by", reason);
-    assert_refused(experiments::publish(conn, variant, new.effective_at(at)).await, "created_by", reason);
-    let rotated = experiments::rotate_key(conn, variant, &key, Some(&text)).await;
-    assert_refused(rotated, "created_by", reason);
+    let scheduled = new.effective_at(ready.control_version.effective_at + TimeDelta::hours(1));
+    let rotated = NewVersion::keeping_upstream(&key).created_by(&text);
+    for new in [new, scheduled, rotated] {
+        assert_refused(experiments::publish(conn, variant, new).await, "created_by", reason);
+    }
 
     let listed = recording::list_requests(conn, &text).await;
     assert_refused(listed, "client_request_id", reason);
@@ -91,30 +102,30 @@ async fn assert_refused_everywhere(
     assert_refused(served, "client_request_id", reason);
 
     let (mut usage, served) = (Usage::new("user-1"), request(ready.control_version.id));
-    type Place = fn(&mut Usage) -> &mut Option<String>;
-    for (field, place) in [
-        ("provider", (|usage| &mut usage.provider) as Place),
+    type Field = fn(&mut Usage) -> &mut Option<String>;
+    for (name, field) in [
+        ("provider", (|usage| &mut usage.provider) as Field),
         ("model", |usage| &mut usage.model),
         ("requested_model", |usage| &mut usage.requested_model),
         ("inference_provider", |usage| &mut usage.inference_provider),
         ("project_id", |usage| &mut usage.project_id),
     ] {
-        *place(&mut usage) = Some(text);
-        assert_refused(
-            record_one(conn, &usage, &served).await,
-            field,
-            reason,
-        );
-        text = place(&mut usage).take().unwrap();
+        *field(&mut usage) = Some(text);
+        // Moved into a record and back: a clone would take the memory that the test measures.
+        let record = Record::new(usage, served.clone());
+        assert_refused(record::one(conn, &record).await, name, reason);
+        usage = record.usage;
+        text = field(&mut usage).take().unwrap();
     }
-    std::mem::swap(&mut usage.kilo_user_id, &mut text);
-    let recorded = record_one(conn, &usage, &served).await;
+    let of_bad_user = Record::new(Usage { kilo_user_id: text, ..usage.clone() }, served.clone());
+    let recorded = record::one(conn, &of_bad_user).await;
     assert_refused(recorded, "kilo_user_id", indexed_reason);
-    std::mem::swap(&mut usage.kilo_user_id, &mut text);
-    let served = served.client_request_id(text);
-    let recorded = record_one(conn, &usage, &served).await;
+    let text = of_bad_user.usage.kilo_user_id;
+    let of_bad_client = Record::new(usage, served.client_request_id(text));
+    let recorded = record::one(conn, &of_bad_client).await;
     assert_refused(recorded, "client_request_id", indexed_reason);
-    let attributed = record::attribute(conn, usage.id, &served).await;
+    let Record { usage, request } = of_bad_client;
+    let attributed = record::attribute(conn, usage.id, &request).await;
     assert_refused(attributed, "client_request_id", indexed_reason);
 }
 
@@ -137,9 +148,10 @@ async fn text_of_a_gigabyte_or_with_a_nul_character_is_refused_before_anything_i
     assert_refused_everywhere(conn, &foo, gigabyte, long, indexed).await;
     assert_not_copied(memory);
     assert_eq!(statements.load(Ordering::Relaxed), 0);
-    assert_eq!(counts(watcher).await, [1, 2, 2, 0, 0]);
+    let expected = Counts { experiments: 1, variants: 2, versions: 2, ..Counts::default() };
+    assert_eq!(counts(watcher).await, expected);
 
-    // The connection is none the worse, and counts.
+    // The connection still works, and the counter counts.
     assert!(experiments::find(conn, foo.experiment.id).await.unwrap().is_some());
     assert_eq!(statements.load(Ordering::Relaxed), 1);
 }
@@ -164,8 +176,9 @@ fn no_value_is_made_of_a_gigabyte() {
     body["messages"][0]["content"] = text.into();
     body["messages"][1]["content"] = gigabyte().into();
     let capture = PromptCapture::of(&body);
-    let texts = [capture.system_prompt().unwrap().text(), capture.request_body().text()];
-    assert!(texts.iter().all(|text| text.len() == CAPTURE_CAP));
+    for side in [capture.system_prompt(), capture.request_body()] {
+        assert_eq!(side.unwrap().text().len(), CAPTURE_CAP);
+    }
 
     let mut json = json!({"internal_id": "rc1", "base_url": "https://partner.example"});
     json["extra_body"] = body["messages"][0]["content"].take();
@@ -176,12 +189,13 @@ fn no_value_is_made_of_a_gigabyte() {
     let error = EncryptedApiKey::from_json(json).unwrap_err();
     assert_eq!(error.to_string(), "data must be at most 65536 bytes long");
 
-    let named = Pool::builder("postgres://db.example/").application_name(gigabyte()).build();
-    let expected = "application_name must be at most 2048 bytes long";
-    assert_eq!(named.map(drop), Err(Error::Configuration(expected.to_owned())));
-    let expected = "the connection URL must be at most 65536 bytes long";
-    let built = Pool::builder(gigabyte()).build();
-    assert_eq!(built.map(drop), Err(Error::Configuration(expected.to_owned())));
+    let named = options("postgres://db.example/").application_name(gigabyte());
+    assert_misconfigured(
+        Pool::new(named, PoolOptions::default()),
+        "application_name must be at most 2048 bytes long",
+    );
+    let parsed = ConnectOptions::parse(&gigabyte());
+    assert_misconfigured(parsed, "the connection URL must be at most 65536 bytes long");
     assert_not_copied(memory);
 }
 
@@ -232,10 +246,9 @@ async fn the_first_and_the_last_instant_are_stored_as_they_were_given() {
     let foo = active(conn, "partner/foo").await;
     let (id, variant, version) = (foo.experiment.id, foo.control.id, foo.control_version.id);
     let first = NaiveDate::from_ymd_opt(-4713, 11, 24).unwrap().and_time(NaiveTime::MIN).and_utc();
-    let last = DateTime::<Utc>::MAX_UTC;
-    let cut = Timestamp::try_from(last).unwrap();
-    for instant in [first, last] {
-        let created_at = Timestamp::try_from(instant).unwrap();
+    let first = Timestamp::try_from(first).unwrap();
+    let last = Timestamp::try_from(DateTime::<Utc>::MAX_UTC).unwrap();
+    for created_at in [first, last] {
         let usage = Usage { created_at, ..Usage::new("user-1") };
         for expected in [Outcome::Recorded, Outcome::AlreadyRecorded] {
             let outcome = record_one(conn, &usage, &request(version)).await;
@@ -250,16 +263,17 @@ async fn the_first_and_the_last_instant_are_stored_as_they_were_given() {
     }
     // A window is half-open.
     for (window, requests) in [(first..last, vec![1]), (last..last, vec![])] {
-        let summaries = summary::by_version(conn, id, window).await.unwrap();
+        let summaries = summary::by_version(conn, id, &window).await.unwrap();
         let counted = summaries.iter().map(|summary| summary.totals.requests).collect::<Vec<_>>();
         assert_eq!(counted, requests);
     }
 
     let upstream = upstream("last");
-    let scheduled = experiments::publish(conn, variant, NewVersion::keeping_key(&upstream).effective_at(cut)).await;
-    assert_eq!(scheduled.as_ref().map(|of| of.effective_at), Ok(cut));
-    let current = experiments::find_current_version(conn, variant, last).await.unwrap();
-    assert_eq!(current, Some(scheduled.unwrap()));
+    let scheduled = NewVersion::keeping_key(&upstream).effective_at(last);
+    let published = experiments::publish(conn, variant, scheduled).await.unwrap();
+    assert_eq!(published.effective_at, last);
+    let current = experiments::find_current_version(conn, variant, last).await;
+    assert_eq!(current, Ok(Some(published)));
     assert_eq!(experiments::find_current_version(conn, variant, first).await, Ok(None));
 }
 
@@ -268,20 +282,19 @@ async fn a_page_after_an_instant_that_postgresql_does_not_know_is_refused() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let foo = active(conn, "partner/foo").await;
-    let (reason, all) = ("must not lie before 4714-11-24 BC", ExperimentFilter::default());
-    for (at, is_known) in [(DateTime::<Utc>::MIN_UTC, false), (DateTime::<Utc>::MAX_UTC, true)] {
-        let after = Page::after(Cursor { at, id: foo.experiment.id }, 9);
-        let listed = experiments::list(conn, &all, after).await;
-        let after = Page::after(Cursor { at, id: foo.control_version.id }, 9);
-        let history = experiments::list_versions(conn, foo.control.id, after).await;
-        if is_known {
-            assert_eq!(listed, Ok(vec![foo.experiment.clone()]));
-            assert_eq!(history, Ok(vec![foo.control_version.clone()]));
-        } else {
-            assert_refused(listed, "timestamp", reason);
-            assert_refused(history, "timestamp", reason);
-        }
-    }
+    // A cursor holds a timestamp, and none can be made of such an instant.
+    let before = Timestamp::try_from(DateTime::<Utc>::MIN_UTC).map_err(Error::from);
+    assert_refused(before, "timestamp", "must not lie before 4714-11-24 BC");
+    let json = json!({"at": DateTime::<Utc>::MIN_UTC, "id": foo.experiment.id});
+    let error = serde_json::from_value::<Cursor<ExperimentId>>(json).unwrap_err();
+    assert_eq!(error.to_string(), "timestamp must not lie before 4714-11-24 BC");
+
+    let (at, all) = (DateTime::<Utc>::MAX_UTC.try_into().unwrap(), ExperimentFilter::default());
+    let after = Page::after(Cursor { at, id: foo.experiment.id }, 9);
+    assert_eq!(experiments::list(conn, &all, after).await, Ok(vec![foo.experiment]));
+    let after = Page::after(Cursor { at, id: foo.control_version.id }, 9);
+    let history = experiments::list_versions(conn, foo.control.id, after).await;
+    assert_eq!(history, Ok(vec![foo.control_version]));
 }
 
 #[tokio::test]
@@ -305,14 +318,17 @@ async fn the_least_and_the_greatest_numbers_are_recorded_exactly() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let foo = active(conn, "partner/foo").await;
-    let window = DateTime::UNIX_EPOCH..DateTime::<Utc>::MAX_UTC;
-    let totals = async |conn: &mut AsyncPgConnection| {
+    let epoch = Timestamp::try_from(DateTime::UNIX_EPOCH).unwrap();
+    let window = epoch..DateTime::<Utc>::MAX_UTC.try_into().unwrap();
+    // All five sums are the same.
+    let total = async |conn: &mut AsyncPgConnection| {
         let summaries = summary::by_version(conn, foo.experiment.id, &window).await?;
-        assert_eq!(summaries.len(), 1);
-        let of = summaries[0].totals;
-        assert_eq!([of.input_tokens, of.output_tokens, of.cache_hit_tokens], [of.cost; 3]);
-        assert_eq!(of.cache_write_tokens, of.cost);
-        Ok(of.cost)
+        let [VersionSummary { totals, .. }] = &summaries[..] else { panic!("{summaries:?}") };
+        assert_eq!(totals.input_tokens, totals.cost);
+        assert_eq!(totals.output_tokens, totals.cost);
+        assert_eq!(totals.cache_hit_tokens, totals.cost);
+        assert_eq!(totals.cache_write_tokens, totals.cost);
+        Ok(totals.cost)
     };
     let overflown = "64 bits";
     for (number, small, sum) in [
@@ -335,14 +351,11 @@ async fn the_least_and_the_greatest_numbers_are_recorded_exactly() {
         };
         for expected in [Outcome::Recorded, Outcome::AlreadyRecorded] {
             let served = request(foo.control_version.id);
-            assert_eq!(
-                record_one(conn, &usage, &served).await,
-                Ok(expected)
-            );
+            assert_eq!(record_one(conn, &usage, &served).await, Ok(expected));
         }
         assert_eq!(recording::find_usage(conn, usage.id).await, Ok(Some(usage)));
-        match (totals(conn).await, sum) {
-            (Err(Error::Database(message)), Err(part)) => assert!(message.contains(part)),
+        match (total(conn).await, sum) {
+            (Err(Error::Database(cause)), Err(part)) => assert!(cause.message().contains(part)),
             (total, sum) => assert_eq!(total.ok(), sum.ok(), "after {number}"),
         }
     }
@@ -400,11 +413,12 @@ fn a_certificate_file_that_holds_none_is_named() {
         std::fs::write(&file, bytes).unwrap();
         let url =
             format!("postgres://db.example/?sslmode=verify-full&sslrootcert={}", file.display());
-        refusals.push(Pool::builder(url).build().map(drop));
+        refusals.push(ConnectOptions::parse(&url).map(drop));
     }
     std::fs::remove_dir_all(directory).unwrap();
     for refusal in refusals {
-        let Err(Error::Configuration(message)) = refusal else { panic!("{refusal:?}") };
-        assert!(message.starts_with(&format!("sslrootcert {}: ", file.display())), "{message}");
+        let Err(Error::Configuration(cause)) = refusal else { panic!("{refusal:?}") };
+        let start = format!("sslrootcert {}: ", file.display());
+        assert!(cause.message().starts_with(&start), "{cause}");
     }
 }

@@ -1,4 +1,4 @@
-//! Keys: interoperable with Node's `crypto`, and never shown.
+//! API keys: interoperable with Node's `crypto`, and never shown.
 
 use crate::support::TestDatabase;
 use crate::support::fixtures::{API_KEY, active, cipher, key, text, upstream};
@@ -6,7 +6,7 @@ use model_experiments::Page;
 use model_experiments::experiments::{self, NewVersion};
 use model_experiments::reports::overview;
 use model_experiments::routing::{self, Subject};
-use model_experiments::values::{AllocationSubject, EncryptedApiKey, Timestamp};
+use model_experiments::values::{EncryptedApiKey, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::io::Write;
@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 
 const MASTER: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
-/// What `script` prints, given `input`; nothing where there is no Node.
+/// The output of `script` for `input`; `None` where Node isn't installed.
 fn node(script: &str, input: &str) -> Option<String> {
     let child = Command::new("node")
         .args(["-e", script, MASTER])
@@ -86,8 +86,7 @@ async fn nothing_that_is_read_shows_a_key_in_any_form() {
     let conn = &mut db.connect().await;
     let active = active(conn, "partner/foo").await;
     let (id, variant) = (active.experiment.id, active.control.id);
-    let overview =
-        overview::of_experiment(conn, id, Timestamp::now()).await.unwrap().unwrap();
+    let overview = overview::of_experiment(conn, id, Timestamp::now()).await.unwrap();
     let history = experiments::list_versions(conn, variant, Page::first(9)).await.unwrap();
     let routed = routing::load(conn, &active.experiment.public_model_id).await.unwrap().unwrap();
     let route = routed.route(Subject::user("u"));

@@ -1,9 +1,9 @@
-//! Values that another writer put into the database and that break a rule of their type.
+//! Values in the database that break a rule of their type, as another writer may have left them.
 
 use crate::support::TestDatabase;
-use crate::support::fixtures::{active, raw, record_one, request, unguard};
+use crate::support::fixtures::{active, raw, record_new, record_one, request, unguard};
 use model_experiments::error::UnreadableValue;
-use model_experiments::recording::{self, Usage, record};
+use model_experiments::recording::{self, Usage};
 use model_experiments::reports::{feedback, overview};
 use model_experiments::{Error, Page, experiments};
 use uuid::Uuid;
@@ -28,8 +28,8 @@ async fn are_named_by_table_column_and_row() {
     let version = foo.control_version.id;
     let usage = Usage::new("user-1");
     let new = request(version).client_request_id("client-1");
-    assert!(record_one(conn, &usage, &new).await.is_ok());
-    // As a deployment might have been that checked less.
+    record_new(conn, &usage, &new).await;
+    // As in a deployment with fewer checks.
     unguard(conn).await;
     raw(
         conn,
@@ -121,7 +121,7 @@ async fn are_named_by_table_column_and_row() {
         raw(conn, &swap("e", "E")).await.unwrap();
         let found = unreadable(recording::find_request(conn, usage.id).await);
         assert_eq!(place(&found), ("model_experiment_request", column, *usage.id.as_uuid()));
-        // A replay must not take what it can't read for the same.
+        // A repetition must not count an unreadable row as the same.
         let found = unreadable(record_one(conn, &usage, &new).await);
         assert_eq!(place(&found), ("model_experiment_request", column, *usage.id.as_uuid()));
         raw(conn, &swap("E", "e")).await.unwrap();

@@ -4,25 +4,28 @@ mod process;
 mod upstream;
 
 use crate::support::TestDatabase;
-use crate::support::fixtures::{Counts, Recorded, counts, eventually, free_port, number, raw, text, unguard, until_blocked};
+use crate::support::fixtures::{
+    Counts, Recorded, counts, eventually, free_port, number, picked, raw, recorded, text, unguard,
+    until_blocked,
+};
 use diesel_async::AsyncPgConnection;
 use model_experiments::Page;
 use model_experiments::experiments::{self, Version};
 use model_experiments::recording::{self, Request, Usage};
-use model_experiments::routing::{self, Subject};
+use model_experiments::routing::Subject;
 use model_experiments::values::{ExperimentId, PromptCapture, VersionId};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
 use tokio::net::TcpStream;
 
-use process::{Answer, Gateway, KEYS, PROMPT};
-use upstream::Upstream;
+use crate::examples::gateway::process::{Answer, Gateway, KEYS, PROMPT};
+use crate::examples::gateway::upstream::Upstream;
 
 /// Keeps usages from being recorded, until it is rolled back.
 const LOCK_USAGES: &str = "BEGIN; LOCK TABLE microdollar_usage";
 
-/// Takes the connections of the gateway away, and counts them.
+/// Terminates the connections of the gateway, and counts them.
 const CUT_CONNECTIONS: &str = "SELECT count(pg_terminate_backend(pid)) AS number
     FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'gateway'";
 
@@ -47,8 +50,8 @@ async fn history(conn: &mut AsyncPgConnection, model: &str) -> HashMap<VersionId
     all
 }
 
-/// What is recorded of the request that was answered so, once it is.
-async fn recorded(conn: &mut AsyncPgConnection, answer: &Answer) -> (Usage, Request) {
+/// What is recorded of the request with this answer. Waits until it is.
+async fn record_of(conn: &mut AsyncPgConnection, answer: &Answer) -> (Usage, Request) {
     let mut found = Vec::new();
     eventually("the request is recorded", async || {
         found = recording::list_requests(conn, answer.request_id()).await.unwrap();
@@ -60,8 +63,8 @@ async fn recorded(conn: &mut AsyncPgConnection, answer: &Answer) -> (Usage, Requ
     (recording::find_usage(conn, request.usage_id).await.unwrap().unwrap(), request)
 }
 
-/// Fails if the answer tells of what served it, or has anything that could.
-fn tells_nothing(answer: &Answer, secrets: &[String]) {
+/// Fails if the answer reveals what served it, or has a header that might.
+fn assert_reveals_nothing(answer: &Answer, secrets: &[String]) {
     let names: BTreeSet<_> = answer.headers.keys().map(|name| name.as_str()).collect();
     let may = ["content-length", "content-type", "date", "retry-after", "x-request-id"];
     assert!(names.is_subset(&may.into()), "{answer:?}");
@@ -71,7 +74,7 @@ fn tells_nothing(answer: &Answer, secrets: &[String]) {
     }
 }
 
-/// All that a client must not learn.
+/// Texts that a client must not learn.
 async fn secrets(conn: &mut AsyncPgConnection, gateway: &Gateway) -> Vec<String> {
     let mut secrets = vec![experiment(conn, &gateway.model).await.to_string()];
     for (id, version) in history(conn, &gateway.model).await {
@@ -101,7 +104,7 @@ fn user_of<'a>(models: &'a HashMap<String, String>, model: &str) -> &'a str {
 }
 
 #[tokio::test]
-async fn every_request_is_transformed_served_attributed_and_tells_nothing() {
+async fn every_request_is_transformed_served_and_attributed_and_reveals_nothing() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let gateway = Gateway::start(&db).await;
@@ -114,39 +117,38 @@ async fn every_request_is_transformed_served_attributed_and_tells_nothing() {
     for (at, user) in users().enumerate() {
         let mut body = gateway.body();
         let mut request = gateway.chat();
-        // Who is known by what, and by what else.
+        // The subject, and what else is known of the client.
         let subject = match at % 4 {
             0 => {
                 body["user"] = json!("somebody else");
                 request = request.header("x-user-id", &user).header("x-machine-id", "m");
-                Subject::user(&user)
+                Subject::user(user.as_str())
             }
             1 => {
                 body["user"] = json!(user);
                 request = request.header("x-machine-id", "m");
-                Subject::user(&user)
+                Subject::user(user.as_str())
             }
             2 => {
                 request = request.header("x-machine-id", &user);
-                Subject::machine(&user)
+                Subject::machine(user.as_str())
             }
             _ => Subject::ip("127.0.0.1"),
-        }
-        .unwrap();
+        };
         let answer = Answer::of(request.json(&body)).await;
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-        tells_nothing(&answer, &secrets);
+        assert_reveals_nothing(&answer, &secrets);
         let said = answer.json();
         let fields = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         assert_eq!(fields(&said), ["choices", "created", "id", "model", "object", "usage"]);
-        assert_eq!(fields(&said["choices"][0]), ["finish_reason", "index", "message"]);
-        assert_eq!(fields(&said["choices"][0]["message"]), ["content", "role"]);
+        let choice = &said["choices"][0];
+        assert_eq!(fields(choice), ["finish_reason", "index", "message"]);
+        assert_eq!(fields(&choice["message"]), ["content", "role"]);
         assert_eq!(said["model"], gateway.model);
 
-        let (usage, recorded) = recorded(conn, &answer).await;
+        let (usage, recorded) = record_of(conn, &answer).await;
         let version = &history[&recorded.variant_version_id];
-        let picked = bucketing::pick(experiment, &variants, |variant| variant.weight, subject);
-        assert_eq!(version.variant_id, picked.unwrap().id);
+        assert_eq!(version.variant_id, picked(experiment, &variants, subject).id);
         *served.entry(version.upstream.internal_id()).or_default() += 1;
 
         let call = gateway.call_of(&answer).await;
@@ -163,10 +165,10 @@ async fn every_request_is_transformed_served_attributed_and_tells_nothing() {
         assert_eq!((&call.body, call.key), (&*expected, 1));
 
         let capture = PromptCapture::of(&body);
-        assert_eq!(recorded.allocation_subject, subject.kind());
+        assert_eq!(Some(recorded.allocation_subject), subject.kind());
         assert_eq!(recorded.system_prompt_sha256, capture.system_prompt_ref());
         assert_eq!(recorded.request_body_sha256, capture.request_body_ref());
-        assert_eq!(usage.kilo_user_id, subject.value());
+        assert_eq!(Some(usage.kilo_user_id.as_str()), subject.value());
         assert_eq!(usage.model.as_deref(), Some(version.upstream.internal_id()));
         assert_eq!(usage.requested_model.as_deref(), Some(&*gateway.model));
         assert_eq!(usage.input_tokens, said["usage"]["prompt_tokens"]);
@@ -178,7 +180,10 @@ async fn every_request_is_transformed_served_attributed_and_tells_nothing() {
     let metrics = gateway.get("metrics").await.text;
     assert!(metrics.contains("model_experiments_routing_picks_total{outcome=\"served\"}"));
     gateway.end().await;
-    assert_eq!(counts(conn).await, Counts { experiments: 1, variants: 2, versions: 2, usages: 40, requests: 40 });
+    assert_eq!(
+        counts(conn).await,
+        Counts { experiments: 1, variants: 2, versions: 2, usages: 40, requests: 40 }
+    );
     for table in
         ["experiment", "experiment_variant", "experiment_variant_version", "experiment_request"]
     {
@@ -221,9 +226,9 @@ async fn a_checkpoint_is_swapped_and_a_key_rotated_under_way_and_no_user_moves()
 
     for user in users() {
         let answer = gateway.ask(&user).await;
-        tells_nothing(&answer, &secrets(conn, &gateway).await);
+        assert_reveals_nothing(&answer, &secrets(conn, &gateway).await);
         let call = gateway.call_of(&answer).await;
-        let (_, recorded) = recorded(conn, &answer).await;
+        let (_, recorded) = record_of(conn, &answer).await;
         let (model, key, version) = match &*before[&user] {
             "preview-rc1" => ("preview-rc1", 2, rotated),
             _ => ("preview-rc3", 1, swapped),
@@ -258,10 +263,10 @@ async fn what_is_paused_is_not_found_and_what_can_not_be_read_is_unavailable() {
         assert_eq!(Answer::of(gateway.operate(operation)).await.status, StatusCode::OK);
         eventually(operation, async || {
             let answer = gateway.ask("user-1").await;
-            tells_nothing(&answer, &secrets);
+            assert_reveals_nothing(&answer, &secrets);
             answered += i64::from(answer.status == StatusCode::OK);
             if answer.status == StatusCode::NOT_FOUND {
-                // As a model is that nobody ever heard of.
+                // The answer is the same as for an unknown model.
                 let mut unknown = gateway.body();
                 unknown["model"] = json!("nobody/knows");
                 let unknown = Answer::of(gateway.chat().json(&unknown)).await;
@@ -289,7 +294,7 @@ async fn what_is_paused_is_not_found_and_what_can_not_be_read_is_unavailable() {
     .await;
     for user in users() {
         let answer = gateway.ask(&user).await;
-        tells_nothing(&answer, &secrets);
+        assert_reveals_nothing(&answer, &secrets);
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
     }
@@ -298,7 +303,7 @@ async fn what_is_paused_is_not_found_and_what_can_not_be_read_is_unavailable() {
 }
 
 #[tokio::test]
-async fn a_failure_of_the_upstream_is_recorded_and_tells_nothing_of_it() {
+async fn a_failure_of_the_upstream_is_recorded_and_not_revealed() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let gateway = Gateway::start_with(&db, &["--upstream-timeout", "1"]).await;
@@ -325,11 +330,11 @@ async fn a_failure_of_the_upstream_is_recorded_and_tells_nothing_of_it() {
         let secrets = secrets(conn, &gateway).await;
         eventually("the failing version serves", async || {
             let answer = gateway.ask(user).await;
-            let (usage, request) = recorded(conn, &answer).await;
+            let (usage, request) = record_of(conn, &answer).await;
             if request.variant_version_id != version {
                 return false;
             }
-            tells_nothing(&answer, &secrets);
+            assert_reveals_nothing(&answer, &secrets);
             assert_eq!((answer.status, usage.has_error), (status, true), "{base_url}");
             assert_eq!((usage.input_tokens, usage.output_tokens, usage.cost), (0, 0, 0));
             true
@@ -342,7 +347,7 @@ async fn a_failure_of_the_upstream_is_recorded_and_tells_nothing_of_it() {
 }
 
 #[tokio::test]
-async fn a_request_that_makes_no_sense_is_refused_and_other_models_are_as_without_experiments() {
+async fn a_bad_request_is_refused_and_other_models_are_served_without_experiments() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let gateway = Gateway::start(&db).await;
@@ -371,7 +376,7 @@ async fn a_request_that_makes_no_sense_is_refused_and_other_models_are_as_withou
         assert_eq!(error["type"], "invalid_request_error", "{body}");
         assert!(!answer.text.contains(PROMPT) && !answer.request_id().is_empty());
     }
-    // An internal id is no way around the experiment.
+    // An internal id doesn't bypass the experiment.
     for (model, status) in [
         ("nobody/knows", StatusCode::NOT_FOUND),
         ("preview-rc1", StatusCode::NOT_FOUND),
@@ -412,13 +417,16 @@ async fn a_request_that_makes_no_sense_is_refused_and_other_models_are_as_withou
         assert!(answer.text.contains(reason), "{answer:?}");
     }
     gateway.end().await;
-    assert_eq!(counts(conn).await, Counts { experiments: 1, variants: 2, versions: 2, ..Counts::default() });
+    assert_eq!(
+        counts(conn).await,
+        Counts { experiments: 1, variants: 2, versions: 2, ..Counts::default() }
+    );
 }
 
 #[tokio::test]
 async fn ends_when_every_request_is_answered_and_recorded() {
     let db = TestDatabase::new().await;
-    let [conn, watcher] = &mut [db.connect().await, db.connect().await];
+    let (conn, watcher) = (&mut db.connect().await, &mut db.connect().await);
     let gateway = Gateway::start(&db).await;
     let upstream = Upstream::start().await;
     let base_url = format!("{}/held", upstream.url);
@@ -453,13 +461,13 @@ async fn ends_when_every_request_is_answered_and_recorded() {
     let answer = waiting.await.unwrap();
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(answer.json()["choices"][0]["message"]["content"], "At last.");
-    // All that is left to do is to record it, and that fails at first.
+    // Only recording is left, which fails at first.
     until_blocked(watcher).await;
     assert!(number(watcher, CUT_CONNECTIONS).await > 0);
     raw(conn, "ROLLBACK").await.unwrap();
     gateway.ended().await;
 
-    recorded(conn, &answer).await;
+    record_of(conn, &answer).await;
     assert_eq!(recorded(conn).await, Recorded::both(earlier + 2));
     let sql = "SELECT count(*) AS number FROM microdollar_usage
         WHERE model = 'preview-rc3' AND output_tokens = 2";
@@ -471,7 +479,7 @@ async fn ends_when_every_request_is_answered_and_recorded() {
 #[tokio::test]
 async fn trouble_with_recording_reaches_no_client_and_doubles_nothing() {
     let db = TestDatabase::new().await;
-    let [conn, watcher] = &mut [db.connect().await, db.connect().await];
+    let (conn, watcher) = (&mut db.connect().await, &mut db.connect().await);
     let gateway = Gateway::start(&db).await;
     raw(conn, LOCK_USAGES).await.unwrap();
     let answer = gateway.ask("user-1").await;
@@ -480,23 +488,23 @@ async fn trouble_with_recording_reaches_no_client_and_doubles_nothing() {
     assert!(number(watcher, CUT_CONNECTIONS).await > 0);
     eventually("it tries again", async || {
         number(watcher, "SELECT 1::bigint AS number").await;
-        gateway.has_said("recording is tried again")
+        gateway.has_printed("recording is tried again")
     })
     .await;
     raw(conn, "ROLLBACK").await.unwrap();
-    recorded(conn, &answer).await;
+    record_of(conn, &answer).await;
 
-    // So is what no attempt may ever mend.
+    // A missing table is waited for, too.
     raw(conn, "ALTER TABLE microdollar_usage RENAME TO elsewhere").await.unwrap();
     let answer = gateway.ask("user-1").await;
     assert_eq!(answer.status, StatusCode::OK);
     eventually("it tries again", async || {
         number(watcher, "SELECT 1::bigint AS number").await;
-        gateway.has_said("does not exist")
+        gateway.has_printed("does not exist")
     })
     .await;
     raw(conn, "ALTER TABLE elsewhere RENAME TO microdollar_usage").await.unwrap();
-    recorded(conn, &answer).await;
+    record_of(conn, &answer).await;
     gateway.end().await;
     assert_eq!(recorded(conn).await, Recorded::both(2));
 }

@@ -1,4 +1,4 @@
-//! The example as a process of its own, its clients, its operator and its upstream.
+//! The example as a process, its clients, its operator and its upstream.
 
 use crate::support::{TestDatabase, example};
 use axum::http::HeaderMap;
@@ -22,7 +22,7 @@ pub const PROMPT: &str = "confidential";
 /// What every key begins with.
 pub const KEYS: &str = "sk-demo-";
 
-/// Longer than any machine needs.
+/// A timeout that a busy machine doesn't reach.
 const LONG: Duration = Duration::from_secs(60);
 
 /// A running gateway. It is killed with this value.
@@ -72,21 +72,21 @@ impl Gateway {
             .spawn()
             .unwrap();
         let output = Arc::<Mutex<String>>::default();
-        let told = Arc::<Notify>::default();
+        let printed = Arc::<Notify>::default();
         let readers = vec![
-            tokio::spawn(collect(child.stdout.take().unwrap(), output.clone(), told.clone())),
-            tokio::spawn(collect(child.stderr.take().unwrap(), output.clone(), told.clone())),
+            tokio::spawn(collect(child.stdout.take().unwrap(), output.clone(), printed.clone())),
+            tokio::spawn(collect(child.stderr.take().unwrap(), output.clone(), printed.clone())),
         ];
         let wait = async {
             while !output.lock().unwrap().contains("/metrics") {
-                told.notified().await;
+                printed.notified().await;
                 assert_eq!(child.try_wait().unwrap(), None, "{}", output.lock().unwrap());
             }
         };
         timeout(LONG, wait).await.unwrap();
-        let said = output.lock().unwrap().clone();
+        let text = output.lock().unwrap().clone();
         let between = |start: &str, end: &str| {
-            let (_, rest) = said.split_once(start).unwrap_or_else(|| panic!("{said}"));
+            let (_, rest) = text.split_once(start).unwrap_or_else(|| panic!("{text}"));
             rest.split(end).next().unwrap().to_owned()
         };
         Self {
@@ -101,7 +101,7 @@ impl Gateway {
         }
     }
 
-    /// A chat request that says nothing of its client.
+    /// A chat request without an id of its client.
     pub fn chat(&self) -> RequestBuilder {
         self.client.post(format!("{}/v1/chat/completions", self.url))
     }
@@ -125,14 +125,14 @@ impl Gateway {
         Answer::of(self.chat().header("x-user-id", user).json(&self.body())).await
     }
 
-    /// What the fake upstream was called with for the request that was answered so.
+    /// The call of the fake upstream for the request with this answer.
     pub async fn call_of(&self, answer: &Answer) -> Call {
         let calls = Answer::of(self.client.get(format!("{}/calls", self.upstream))).await;
         let calls: Vec<Call> = serde_json::from_str(&calls.text).unwrap();
-        let mut of: Vec<_> =
-            calls.into_iter().filter(|call| call.request_id == answer.request_id()).collect();
-        assert_eq!(of.len(), 1, "{of:?}");
-        of.remove(0)
+        let is_of_answer = |call: &Call| call.request_id == answer.request_id();
+        let calls: Vec<_> = calls.into_iter().filter(is_of_answer).collect();
+        let [call] = <[_; 1]>::try_from(calls).unwrap();
+        call
     }
 
     /// An operator's request, with a token.
@@ -156,8 +156,8 @@ impl Gateway {
         Answer::of(request.header("authorization", &self.authorization)).await
     }
 
-    /// Whether it has said so.
-    pub fn has_said(&self, text: &str) -> bool {
+    /// Whether its output contains `text`.
+    pub fn has_printed(&self, text: &str) -> bool {
         self.output.lock().unwrap().contains(text)
     }
 
@@ -167,7 +167,7 @@ impl Gateway {
         assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
     }
 
-    /// Waits until it has ended in good order, and looks what it has said.
+    /// Waits until it has ended without an error, and checks its output.
     pub async fn ended(mut self) {
         let status = timeout(LONG, self.child.wait()).await.unwrap().unwrap();
         for reader in self.readers.drain(..) {
@@ -201,12 +201,12 @@ impl Answer {
     }
 }
 
-/// Keeps what it says, and notifies of every line and of the end.
-async fn collect(from: impl AsyncRead + Unpin, to: Arc<Mutex<String>>, told: Arc<Notify>) {
+/// Collects the lines of an output, and notifies of each and of the end.
+async fn collect(from: impl AsyncRead + Unpin, to: Arc<Mutex<String>>, printed: Arc<Notify>) {
     let mut lines = BufReader::new(from).lines();
     while let Some(line) = lines.next_line().await.unwrap() {
         to.lock().unwrap().extend([&line, "\n"]);
-        told.notify_one();
+        printed.notify_one();
     }
-    told.notify_one();
+    printed.notify_one();
 }

@@ -1,4 +1,4 @@
-//! Upstreams that answer as they shouldn't, or only when they are told to.
+//! Upstreams that fail in several ways, or answer only when a test lets them.
 
 use axum::http::StatusCode;
 use axum::response::Redirect;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-/// Serves each of them under a path of its own, which tells more than a client may learn.
+/// Serves each failure under its own path. The answers reveal more than a client may learn.
 pub struct Upstream {
     pub url: String,
     /// A permit for each call of `/held` that has come in.
@@ -23,7 +23,9 @@ pub struct Upstream {
 
 impl Upstream {
     pub async fn start() -> Self {
-        let [arrived, released, redirected] = [(); 3].map(|()| Arc::new(Semaphore::new(0)));
+        let arrived = Arc::new(Semaphore::new(0));
+        let released = Arc::new(Semaphore::new(0));
+        let redirected = Arc::new(Semaphore::new(0));
         let held = {
             let (arrived, released) = (Arc::clone(&arrived), Arc::clone(&released));
             async move || {

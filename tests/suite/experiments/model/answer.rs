@@ -4,9 +4,7 @@ use crate::support::fixtures::api_key;
 use model_experiments::experiments::{Experiment, Variant, Version};
 use model_experiments::recording::{Outcome, Usage};
 use model_experiments::routing::{Route, Unavailable};
-use model_experiments::values::{
-    AllocationSubject, ExperimentId, Upstream, VariantId, VersionId,
-};
+use model_experiments::values::{AllocationSubject, ExperimentId, Upstream, VariantId, VersionId};
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {

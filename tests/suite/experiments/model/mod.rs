@@ -24,7 +24,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-
 /// How many operations are run.
 const OPERATIONS: usize = 10_000;
 

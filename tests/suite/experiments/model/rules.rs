@@ -116,9 +116,9 @@ impl Model {
             }
             Op::WriteTie(version) => Answer::Tie(self.write_tie(known.version(version), told)?),
 
-            Op::InsertUsage { usage, cost } => {
-                Answer::UsageInserted(self.insert_usage(Usage { cost, ..known.usage(usage).clone() }))
-            }
+            Op::InsertUsage { usage, cost } => Answer::UsageInserted(
+                self.insert_usage(Usage { cost, ..known.usage(usage).clone() }),
+            ),
             Op::Record { usage, cost, version, subject } => {
                 let usage = Usage { cost, ..known.usage(usage).clone() };
                 let served = Served { version: known.version(version), subject };
@@ -331,12 +331,7 @@ impl Model {
         self.change_variant(id, told, |variant| variant.weight = weight(share))
     }
 
-    fn set_label(
-        &mut self,
-        id: VariantId,
-        name: &str,
-        told: &Result<Answer>,
-    ) -> Result<Variant> {
+    fn set_label(&mut self, id: VariantId, name: &str, told: &Result<Answer>) -> Result<Variant> {
         let experiment = self.experiment_of(id)?;
         require_not_completed(experiment)?;
         self.require_label_free(experiment.id, Some(id), name)?;

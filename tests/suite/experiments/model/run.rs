@@ -151,7 +151,8 @@ pub async fn run(
             Answer::History(read_history(conn, known.variant(variant), page).await?)
         }
         Op::List { model, status, include_archived, until } => {
-            let mut filter = ExperimentFilter::default().public_model_id(known.model(model).clone());
+            let mut filter =
+                ExperimentFilter::default().public_model_id(known.model(model).clone());
             if let Some(status) = status {
                 filter = filter.status(status);
             }
@@ -165,10 +166,7 @@ pub async fn run(
     })
 }
 
-fn new_version<'a>(
-    upstream: &'a Upstream,
-    number: Option<usize>,
-) -> NewVersion<'a> {
+fn new_version<'a>(upstream: &'a Upstream, number: Option<usize>) -> NewVersion<'a> {
     match number {
         Some(number) => NewVersion::with_key(upstream, key(number)),
         None => NewVersion::keeping_key(upstream),

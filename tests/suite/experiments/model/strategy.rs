@@ -12,8 +12,7 @@ use crate::experiments::model::operations::{Moment, NEVER, Operation};
 /// Operations on few experiments, variants and versions, so that they conflict.
 pub fn sequence() -> impl Strategy<Value = Vec<Operation>> {
     // Begins with experiments, variants and versions, so that the rest has something to work on.
-    let beginning =
-        (vec(create(), 1..=3), vec(add_variant(), 0..=8), vec(publish_now(), 0..=12));
+    let beginning = (vec(create(), 1..=3), vec(add_variant(), 0..=8), vec(publish_now(), 0..=12));
     (beginning, vec(any_operation(), 0..=150)).prop_map(
         |((creations, insertions, publications), rest)| {
             [creations, insertions, publications, rest].concat()
@@ -69,8 +68,10 @@ pub fn structure() -> impl Strategy<Value = Operation> {
 }
 
 fn add_variant() -> impl Strategy<Value = Operation> {
-    (experiment(), label(), 1..=3).prop_map(|(experiment, label, weight)| {
-        Operation::AddVariant { experiment, label, weight }
+    (experiment(), label(), 1..=3).prop_map(|(experiment, label, weight)| Operation::AddVariant {
+        experiment,
+        label,
+        weight,
     })
 }
 
@@ -99,7 +100,8 @@ pub fn recording() -> impl Strategy<Value = Operation> {
         });
     let attribute = (usage(), version(), subject())
         .prop_map(|(usage, version, subject)| Operation::Attribute { usage, version, subject });
-    let insert_usage = (usage(), 0..=1_i64).prop_map(|(usage, cost)| Operation::InsertUsage { usage, cost });
+    let insert_usage =
+        (usage(), 0..=1_i64).prop_map(|(usage, cost)| Operation::InsertUsage { usage, cost });
     prop_oneof![
         4 => record,
         3 => attribute,

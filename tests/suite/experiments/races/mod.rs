@@ -8,7 +8,7 @@ mod rules;
 use crate::experiments::model::{Seen, strategy};
 use crate::experiments::races::round::{CallerPlan, Planned, Round, TAKE_ANOTHER};
 use crate::random;
-use crate::routing::cache::{agrees, notified, cache};
+use crate::routing::cache::{agrees, cache, notified};
 use crate::support::TestDatabase;
 use model_experiments::{Error, Pool, PoolOptions, experiments};
 use proptest::collection::vec;
@@ -45,8 +45,7 @@ fn plan(polls: impl Strategy<Value = usize>) -> impl Strategy<Value = Vec<Caller
         5 => strategy::recording(),
         3 => strategy::route(),
     ];
-    let planned =
-        (operation, polls).prop_map(|(operation, polls)| Planned { operation, polls });
+    let planned = (operation, polls).prop_map(|(operation, polls)| Planned { operation, polls });
     vec(vec(planned, EACH), CALLERS)
 }
 

@@ -1,32 +1,20 @@
-//! Many at once: each ends as if it had been recorded alone.
+//! Recording many records: each has the outcome that it would have alone.
 
-use super::full_usage;
-use crate::support::TestDatabase;
-use crate::support::fixtures::{Recorded, active, insert_usage, number, raw, record_one, recorded, request};
-use diesel::connection::InstrumentationEvent;
-use diesel_async::{AsyncConnection, AsyncPgConnection};
+use crate::recording::record::{counted, full_usage, insert_before_second_query};
+use crate::support::fixtures::{
+    Recorded, active, number, raw, record_new, record_one, recorded, request,
+};
+use crate::support::{TestDatabase, connect};
+use model_experiments::Error;
 use model_experiments::error::Constraint;
 use model_experiments::recording::record::{self, MAX_RECORDS};
 use model_experiments::recording::{self, NewRequest, Outcome, Record, Usage};
 use model_experiments::values::{
     AllocationSubject, RequestBodyRef, Sha256Digest, SystemPromptRef, UsageId, VersionId,
 };
-use model_experiments::{Error, connection};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use uuid::Uuid;
-
-/// How many queries the connection has begun since.
-fn counted(conn: &mut AsyncPgConnection) -> Arc<AtomicUsize> {
-    let queries = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&queries);
-    conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
-        if let InstrumentationEvent::StartQuery { .. } = event {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-    });
-    queries
-}
 
 fn records(number: usize, version: VersionId) -> Vec<Record> {
     (0..number).map(|_| Record::new(Usage::new("user-1"), request(version))).collect()
@@ -64,6 +52,7 @@ async fn one_to_ten_thousand_take_one_statement() {
     let version = active(conn, "partner/foo").await.control_version.id;
     let queries = counted(conn);
     let mut expected = 0;
+    // None takes no statement.
     for (statements, many) in [0, 1, 2, 3_000, MAX_RECORDS].into_iter().enumerate() {
         let new = records(many, version);
         let outcomes = record::many(conn, &new).await.unwrap();
@@ -79,14 +68,14 @@ async fn one_to_ten_thousand_take_one_statement() {
 }
 
 #[tokio::test]
-async fn each_ends_by_itself_in_the_order_given() {
+async fn each_record_has_its_own_outcome_in_the_order_given() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let version = active(conn, "partner/foo").await.control_version.id;
     let [new, same, other, lacking, refused, twice] =
         [(); 6].map(|()| Record::new(full_usage(), request(version)));
     for Record { usage, request } in [&same, &other, &lacking] {
-        assert!(record_one(conn, usage, request).await.is_ok());
+        record_new(conn, usage, request).await;
     }
     let id = lacking.usage.id;
     raw(conn, &format!("DELETE FROM model_experiment_request WHERE usage_id = '{id}'"))
@@ -135,12 +124,12 @@ async fn none_is_recorded_when_one_can_not_be() {
     let conn = &mut db.connect().await;
     let version = active(conn, "partner/foo").await.control_version.id;
     let unknown = VersionId::from(Uuid::now_v7());
-    let mut given = records(3, version);
-    given[1].request = request(unknown);
+    let bad = Record::new(Usage::new("user-1"), request(unknown));
+    let [first, last] = [(); 2].map(|()| Record::new(Usage::new("user-1"), request(version)));
     let violated = Err(Error::Violated { constraint: Constraint::RequestVersion });
-    assert_eq!(record::many(conn, &given).await, violated);
+    assert_eq!(record::many(conn, &[&first, &bad, &last]).await, violated);
     assert_eq!(recorded(conn).await, Recorded::NONE);
-    assert_eq!(record::many(conn, &given[1..2]).await, Err(Error::VersionNotFound(unknown)));
+    assert_eq!(record::many(conn, &[&bad]).await, Err(Error::VersionNotFound(unknown)));
     assert_eq!(recorded(conn).await, Recorded::NONE);
 }
 
@@ -149,20 +138,20 @@ async fn usages_are_billed_first_and_attributed_later() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let version = active(conn, "partner/foo").await.control_version.id;
-    let billed = [full_usage(), Usage::new("user-1")];
-    let changed = Usage { cost: 0, ..billed[0].clone() };
+    let (first, second) = (full_usage(), Usage::new("user-1"));
+    let changed = Usage { cost: 0, ..first.clone() };
     for expected in [Outcome::Recorded, Outcome::AlreadyRecorded] {
-        let outcomes = record::usages(conn, &billed).await;
+        let outcomes = record::usages(conn, &[&first, &second]).await;
         assert_eq!(outcomes, Ok(vec![Ok(expected); 2]));
     }
     let conflict = Error::RecordedDifferently { usage: changed.id, columns: vec!["cost"] };
-    let outcomes = record::usages(conn, &[&changed, &billed[1]]).await;
+    let outcomes = record::usages(conn, &[&changed, &second]).await;
     assert_eq!(outcomes, Ok(vec![Err(conflict), Ok(Outcome::AlreadyRecorded)]));
     assert_eq!(recorded(conn).await, Recorded { usages: 2, requests: 0 });
 
     let (unknown, new) = (UsageId::new(), request(version));
     for expected in [Outcome::Recorded, Outcome::AlreadyRecorded] {
-        let ids = [billed[1].id, unknown, billed[0].id];
+        let ids = [second.id, unknown, first.id];
         let outcomes = record::attribute_many(conn, &ids.map(|id| (id, &new))).await;
         let missing = Err(Error::UsageNotFound(unknown));
         assert_eq!(outcomes, Ok(vec![Ok(expected), missing, Ok(expected)]));
@@ -180,32 +169,16 @@ async fn usages_that_are_billed_while_they_are_looked_for_are_attributed() {
     let conn = &mut db.connect().await;
     let version = active(conn, "partner/foo").await.control_version.id;
     let (usages, new) = ([full_usage(), full_usage()], request(version));
-    let (url, billed, queries) = (db.url(), usages.clone(), AtomicUsize::new(0));
-    // The first query has found no usage. Before the second one looks for them, somebody else bills them.
-    conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
-        let is_query = matches!(event, InstrumentationEvent::StartQuery { .. });
-        if is_query && queries.fetch_add(1, Ordering::Relaxed) == 1 {
-            let (url, billed) = (url.clone(), billed.clone());
-            std::thread::spawn(move || bill_elsewhere(&url, &billed)).join().unwrap();
-        }
-    });
+    insert_before_second_query(conn, db.url(), usages.to_vec());
     let given = usages.each_ref().map(|usage| (usage.id, &new));
     let outcomes = record::attribute_many(conn, &given).await;
     assert_eq!(outcomes, Ok(vec![Ok(Outcome::Recorded); 2]));
     assert_eq!(recorded(conn).await, Recorded::both(2));
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn bill_elsewhere(url: &str, usages: &[Usage]) {
-    let conn = &mut connect(url).await.unwrap();
-    for usage in usages {
-        assert!(insert_usage(conn, usage).await);
-    }
-}
-
-/// Some writers bill first, others record both; all begin elsewhere in the same records.
+/// Writers record the same records in different orders.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_records_the_same_in_another_order_waits_for_nobody_in_a_circle() {
+async fn writers_never_wait_for_each_other_in_a_circle() {
     const WRITERS: usize = 4;
     const ROUNDS: usize = 20;
     let db = TestDatabase::new().await;
@@ -216,7 +189,7 @@ async fn who_records_the_same_in_another_order_waits_for_nobody_in_a_circle() {
             let (url, rounds) = (db.url(), Arc::clone(&rounds));
             tokio::spawn(async move {
                 let conn = &mut connect(&url).await.unwrap();
-                let mut recorded = 0;
+                let mut new = 0;
                 for records in rounds.iter() {
                     let mut records = records.clone();
                     records.rotate_left(100 * writer / WRITERS);
@@ -224,18 +197,18 @@ async fn who_records_the_same_in_another_order_waits_for_nobody_in_a_circle() {
                         records.reverse();
                     }
                     let outcomes = record::many(conn, &records).await.unwrap();
-                    recorded += outcomes.iter().filter(|of| **of == Ok(Outcome::Recorded)).count();
+                    new += outcomes.iter().filter(|of| **of == Ok(Outcome::Recorded)).count();
                     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
                 }
-                recorded
+                new
             })
         })
         .collect();
-    let mut recorded = 0;
+    let mut new = 0;
     for writer in writers {
-        recorded += writer.await.unwrap();
+        new += writer.await.unwrap();
     }
-    assert_eq!(recorded, ROUNDS * 100);
+    assert_eq!(new, ROUNDS * 100);
     let conn = &mut db.connect().await;
     assert_eq!(recorded(conn).await, Recorded::both(ROUNDS as i64 * 100));
 }

@@ -1,19 +1,21 @@
-//! Recording usages with their requests: both or neither, once, and safe to repeat.
+//! Recording a usage with its request: both or neither, once, and safe to repeat.
 
 mod many;
 mod sequences;
 
-use crate::support::TestDatabase;
-use crate::support::fixtures::{Counts, active, counts, insert_usage, number, raw, record_one, request, text};
+use crate::support::fixtures::{
+    Counts, active, counts, insert_usage, number, raw, record_new, record_one, request, text,
+};
+use crate::support::{TestDatabase, connect};
 use chrono::TimeZone;
 use diesel::connection::InstrumentationEvent;
-use diesel_async::AsyncConnection;
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+use model_experiments::Error;
 use model_experiments::recording::{self, NewRequest, Outcome, Usage, record};
 use model_experiments::values::{
     AllocationSubject, PromptCapture, RequestBodyRef, Sha256Digest, SystemPromptRef, Timestamp,
     UsageId, VersionId,
 };
-use model_experiments::{Error, connection};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -107,10 +109,7 @@ async fn every_reference_is_stored() {
     ] {
         let usage = Usage::new("user-1");
         let new = request(version).prompt_refs(system, body);
-        assert_eq!(
-            record_one(conn, &usage, &new).await,
-            Ok(Outcome::Recorded)
-        );
+        assert_eq!(record_one(conn, &usage, &new).await, Ok(Outcome::Recorded));
         let stored = recording::find_request(conn, usage.id).await.unwrap().unwrap();
         assert_eq!((stored.system_prompt_sha256, stored.request_body_sha256), (system, body));
     }
@@ -123,12 +122,12 @@ async fn repeating_a_record_changes_nothing() {
     let version = active(conn, "partner/foo").await.control_version.id;
     let (usage, request) = (full_usage(), request(version).client_request_id("client-1"));
     for expected in [Outcome::Recorded, Outcome::AlreadyRecorded, Outcome::AlreadyRecorded] {
-        assert_eq!(
-            record_one(conn, &usage, &request).await,
-            Ok(expected)
-        );
+        assert_eq!(record_one(conn, &usage, &request).await, Ok(expected));
     }
-    assert_eq!(counts(conn).await, Counts { experiments: 1, variants: 2, versions: 2, usages: 1, requests: 1 });
+    assert_eq!(
+        counts(conn).await,
+        Counts { experiments: 1, variants: 2, versions: 2, usages: 1, requests: 1 }
+    );
 }
 
 #[tokio::test]
@@ -137,10 +136,7 @@ async fn repeating_a_record_with_other_content_is_a_conflict_that_names_the_colu
     let conn = &mut db.connect().await;
     let active = active(conn, "partner/foo").await;
     let (usage, request) = (full_usage(), request(active.control_version.id));
-    assert_eq!(
-        record_one(conn, &usage, &request).await,
-        Ok(Outcome::Recorded)
-    );
+    assert_eq!(record_one(conn, &usage, &request).await, Ok(Outcome::Recorded));
 
     let other = |text: &str| Some(text.to_owned());
     let later = chrono::Utc.with_ymd_and_hms(2030, 1, 1, 0, 0, 0).unwrap();
@@ -164,10 +160,7 @@ async fn repeating_a_record_with_other_content_is_a_conflict_that_names_the_colu
     ];
     for (column, changed) in usages {
         let conflict = Error::RecordedDifferently { usage: usage.id, columns: vec![column] };
-        assert_eq!(
-            record_one(conn, &changed, &request).await,
-            Err(conflict)
-        );
+        assert_eq!(record_one(conn, &changed, &request).await, Err(conflict));
     }
 
     let version = active.candidate_version.id;
@@ -198,11 +191,11 @@ async fn repeating_a_record_with_other_content_is_a_conflict_that_names_the_colu
         assert_eq!(record_one(conn, &usage, &changed).await, conflict);
         assert_eq!(record::attribute(conn, usage.id, &changed).await, conflict);
     }
+    assert_eq!(record_one(conn, &usage, &request).await, Ok(Outcome::AlreadyRecorded));
     assert_eq!(
-        record_one(conn, &usage, &request).await,
-        Ok(Outcome::AlreadyRecorded)
+        counts(conn).await,
+        Counts { experiments: 1, variants: 2, versions: 2, usages: 1, requests: 1 }
     );
-    assert_eq!(counts(conn).await, Counts { experiments: 1, variants: 2, versions: 2, usages: 1, requests: 1 });
 }
 
 #[tokio::test]
@@ -229,9 +222,12 @@ async fn neither_is_recorded_when_one_can_not_be() {
             outcome => panic!("{outcome:?}"),
         }
     }
-    assert_eq!(counts(conn).await, Counts { experiments: 1, variants: 2, versions: 2, ..Counts::default() });
+    assert_eq!(
+        counts(conn).await,
+        Counts { experiments: 1, variants: 2, versions: 2, ..Counts::default() }
+    );
 
-    // The longest that is let through has room in every index, whatever it compresses to.
+    // The longest text that is accepted fits into every index, however little it compresses.
     let long: String = (0..2_048_u32).map(|at| char::from(b'!' + (at * at % 89) as u8)).collect();
     let request = request(version).client_request_id(&long);
     let outcome = record_one(conn, &Usage::new(&long), &request).await;
@@ -255,7 +251,7 @@ async fn a_usage_that_was_billed_first_is_attributed_later() {
         assert_eq!(record::attribute(conn, id, &new).await, Ok(expected));
     }
     let stored = recording::find_request(conn, id).await.unwrap().unwrap();
-    assert_eq!(stored.created_at.to_rfc3339(), "2026-01-02T03:04:05.678901+00:00");
+    assert_eq!(stored.created_at.to_string(), "2026-01-02T03:04:05.678901Z");
 
     let unknown = UsageId::new();
     assert_eq!(record::attribute(conn, unknown, &new).await, Err(Error::UsageNotFound(unknown)));
@@ -265,7 +261,10 @@ async fn a_usage_that_was_billed_first_is_attributed_later() {
         record::attribute(conn, id, &request(version)).await,
         Err(Error::VersionNotFound(version))
     );
-    assert_eq!(counts(conn).await, Counts { experiments: 1, variants: 2, versions: 2, usages: 1, ..Counts::default() });
+    assert_eq!(
+        counts(conn).await,
+        Counts { experiments: 1, variants: 2, versions: 2, usages: 1, ..Counts::default() }
+    );
 }
 
 #[tokio::test]
@@ -274,24 +273,47 @@ async fn a_usage_that_is_billed_while_it_is_looked_for_is_attributed() {
     let conn = &mut db.connect().await;
     let version = active(conn, "partner/foo").await.control_version.id;
     let (usage, new) = (Usage::new("user-1"), request(version));
-    let (url, billed, queries) = (db.url(), usage.clone(), AtomicUsize::new(0));
-    // The first query has found no usage. Before the second one looks for it, somebody else bills it.
-    conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
-        let is_query = matches!(event, InstrumentationEvent::StartQuery { .. });
-        if is_query && queries.fetch_add(1, Ordering::Relaxed) == 1 {
-            let (url, billed) = (url.clone(), billed.clone());
-            std::thread::spawn(move || bill_elsewhere(&url, &billed)).join().unwrap();
-        }
-    });
+    insert_before_second_query(conn, db.url(), vec![usage.clone()]);
     for expected in [Outcome::Recorded, Outcome::AlreadyRecorded] {
         assert_eq!(record::attribute(conn, usage.id, &new).await, Ok(expected));
     }
-    assert_eq!(counts(conn).await, Counts { experiments: 1, variants: 2, versions: 2, usages: 1, requests: 1 });
+    assert_eq!(
+        counts(conn).await,
+        Counts { experiments: 1, variants: 2, versions: 2, usages: 1, requests: 1 }
+    );
+}
+
+/// Inserts `usages` from another connection just before the second query on `conn`: the first one
+/// hasn't found them.
+fn insert_before_second_query(conn: &mut AsyncPgConnection, url: String, usages: Vec<Usage>) {
+    let queries = AtomicUsize::new(0);
+    conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+        let is_query = matches!(event, InstrumentationEvent::StartQuery { .. });
+        if is_query && queries.fetch_add(1, Ordering::Relaxed) == 1 {
+            let (url, usages) = (url.clone(), usages.clone());
+            std::thread::spawn(move || insert(&url, &usages)).join().unwrap();
+        }
+    });
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn bill_elsewhere(url: &str, usage: &Usage) {
-    assert!(insert_usage(&mut connect(url).await.unwrap(), usage).await);
+async fn insert(url: &str, usages: &[Usage]) {
+    let conn = &mut connect(url).await.unwrap();
+    for usage in usages {
+        assert!(insert_usage(conn, usage).await);
+    }
+}
+
+/// Counts the queries that the connection begins from now on.
+fn counted(conn: &mut AsyncPgConnection) -> Arc<AtomicUsize> {
+    let queries = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&queries);
+    conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+        if let InstrumentationEvent::StartQuery { .. } = event {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    queries
 }
 
 #[tokio::test]
@@ -300,16 +322,22 @@ async fn a_usage_that_lacks_its_request_gets_it_when_both_are_recorded() {
     let conn = &mut db.connect().await;
     let version = active(conn, "partner/foo").await.control_version.id;
     let usage = full_usage();
-    assert!(record_one(conn, &usage, &request(version)).await.is_ok());
+    record_new(conn, &usage, &request(version)).await;
     raw(conn, "DELETE FROM model_experiment_request").await.unwrap();
 
     let changed = Usage { cost: 0, ..usage.clone() };
     let conflict = Error::RecordedDifferently { usage: usage.id, columns: vec!["cost"] };
     assert_eq!(record_one(conn, &changed, &request(version)).await, Err(conflict));
-    assert_eq!(counts(conn).await, Counts { experiments: 1, variants: 2, versions: 2, usages: 1, ..Counts::default() });
+    assert_eq!(
+        counts(conn).await,
+        Counts { experiments: 1, variants: 2, versions: 2, usages: 1, ..Counts::default() }
+    );
     let outcome = record_one(conn, &usage, &request(version)).await;
     assert_eq!(outcome, Ok(Outcome::Recorded));
-    assert_eq!(counts(conn).await, Counts { experiments: 1, variants: 2, versions: 2, usages: 1, requests: 1 });
+    assert_eq!(
+        counts(conn).await,
+        Counts { experiments: 1, variants: 2, versions: 2, usages: 1, requests: 1 }
+    );
 }
 
 #[tokio::test]
@@ -342,7 +370,7 @@ async fn requests_are_listed_by_the_clients_id_oldest_first() {
     for client_request_id in ["a", "b", "a", "c", "a"] {
         let usage = Usage::new("user-1");
         let new = request(version).client_request_id(client_request_id);
-        assert!(record_one(conn, &usage, &new).await.is_ok());
+        record_new(conn, &usage, &new).await;
         if client_request_id == "a" {
             expected.push(usage.id);
         }
@@ -357,7 +385,7 @@ async fn requests_are_listed_by_the_clients_id_oldest_first() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_many_who_record_the_same_at_once_one_records_it() {
+async fn one_of_many_callers_records_the_same_record() {
     const CALLERS: usize = 16;
     let db = TestDatabase::new().await;
     let pool = db.pool(8);
@@ -377,7 +405,10 @@ async fn of_many_who_record_the_same_at_once_one_records_it() {
         recorded += usize::from(caller.await.unwrap().unwrap() == Outcome::Recorded);
     }
     assert_eq!(recorded, 1);
-    assert_eq!(counts(&mut db.connect().await).await, Counts { experiments: 1, variants: 2, versions: 2, usages: 1, requests: 1 });
+    assert_eq!(
+        counts(&mut db.connect().await).await,
+        Counts { experiments: 1, variants: 2, versions: 2, usages: 1, requests: 1 }
+    );
 }
 
 #[tokio::test]
@@ -385,15 +416,10 @@ async fn recording_costs_one_round_trip() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let version = active(conn, "partner/foo").await.control_version.id;
-    let statements = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&statements);
-    conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
-        if let InstrumentationEvent::StartQuery { .. } = event {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-    });
-    for (usage, cost) in [(full_usage(), 1), (full_usage(), 2)] {
-        let outcome = record_one(conn, &usage, &request(version)).await;
-        assert_eq!((outcome, statements.load(Ordering::Relaxed)), (Ok(Outcome::Recorded), cost));
+    let queries = counted(conn);
+    for expected in [1, 2] {
+        let outcome = record_one(conn, &full_usage(), &request(version)).await;
+        assert_eq!(outcome, Ok(Outcome::Recorded));
+        assert_eq!(queries.load(Ordering::Relaxed), expected);
     }
 }

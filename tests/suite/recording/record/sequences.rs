@@ -1,8 +1,8 @@
-//! Random batches, against a plain model: what comes in one batch ends as if it had come one after the other.
+//! Random batches, against a plain model: a batch has the outcomes of its items one after the other.
 
 use crate::random;
 use crate::support::TestDatabase;
-use crate::support::fixtures::{Recorded, active, counts, request, text};
+use crate::support::fixtures::{active, recorded, request, text};
 use diesel_async::AsyncPgConnection;
 use model_experiments::recording::{NewRequest, Outcome, Record, Usage, record};
 use model_experiments::values::VersionId;
@@ -16,8 +16,13 @@ use std::collections::BTreeMap;
 /// How many sequences are run.
 const CASES: u32 = 200;
 
-/// A usage by its number, what it costs, and the client's id of its request.
-type Item = (u8, i64, char);
+/// A usage by its number, its cost, and the client's id of its request.
+#[derive(Debug, Clone, Copy)]
+struct Item {
+    number: u8,
+    cost: i64,
+    client: char,
+}
 
 /// An id that can't be stored.
 const NUL: char = '\0';
@@ -32,7 +37,9 @@ enum Batch {
 fn batches() -> impl Strategy<Value = Vec<Batch>> {
     let client = prop_oneof![4 => Just('a'), 1 => Just('b'), 1 => Just(NUL)];
     let cost = prop_oneof![4 => Just(1), 1 => Just(2)];
-    let items = vec((0..8_u8, cost, client), 0..6);
+    let item =
+        (0..8_u8, cost, client).prop_map(|(number, cost, client)| Item { number, cost, client });
+    let items = vec(item, 0..6);
     let batch = prop_oneof![
         2 => items.clone().prop_map(Batch::Records),
         1 => items.clone().prop_map(Batch::Usages),
@@ -41,7 +48,7 @@ fn batches() -> impl Strategy<Value = Vec<Batch>> {
     vec(batch, 1..8)
 }
 
-/// How an item ends; of what differs, the first column.
+/// The outcome of an item; of the columns that differ, the first.
 #[derive(Debug, Clone, PartialEq)]
 enum End {
     Recorded,
@@ -55,65 +62,75 @@ fn end(outcome: Result<Outcome>) -> End {
     match outcome {
         Ok(Outcome::Recorded) => End::Recorded,
         Ok(Outcome::AlreadyRecorded) => End::AlreadyRecorded,
-        Err(Error::RecordedDifferently { columns, .. }) => End::Differently(columns[0]),
+        Err(Error::RecordedDifferently { columns, .. }) => {
+            End::Differently(columns.into_iter().next().unwrap())
+        }
         Err(Error::Invalid(_)) => End::Invalid,
         Err(Error::UsageNotFound(_)) => End::NotFound,
         Err(error) => panic!("{error:?}"),
     }
 }
 
-/// What each usage costs, and the client's id of its request, if it has one.
+/// A usage's cost, and the client's id of its request, if it has one.
+struct Stored {
+    cost: i64,
+    client: Option<char>,
+}
+
+/// The usages by their numbers.
 #[derive(Default)]
-struct Model(BTreeMap<u8, (i64, Option<char>)>);
+struct Model(BTreeMap<u8, Stored>);
 
 impl Model {
-    fn record(&mut self, (number, cost, client): Item) -> End {
-        if client == NUL {
+    fn record(&mut self, item: Item) -> End {
+        if item.client == NUL {
             return End::Invalid;
         }
-        match self.usage((number, cost, client)) {
+        match self.usage(item) {
             differently @ End::Differently(_) => differently,
-            _ => self.request((number, cost, client)),
+            _ => self.request(item),
         }
     }
 
-    fn usage(&mut self, (number, cost, _): Item) -> End {
+    fn usage(&mut self, Item { number, cost, .. }: Item) -> End {
         match self.0.get(&number) {
             None => {
-                self.0.insert(number, (cost, None));
+                self.0.insert(number, Stored { cost, client: None });
                 End::Recorded
             }
-            Some((stored, _)) if *stored == cost => End::AlreadyRecorded,
+            Some(stored) if stored.cost == cost => End::AlreadyRecorded,
             Some(_) => End::Differently("cost"),
         }
     }
 
-    fn request(&mut self, (number, _, client): Item) -> End {
-        match self.0.get_mut(&number) {
-            _ if client == NUL => End::Invalid,
-            None => End::NotFound,
-            Some((_, stored @ None)) => {
-                *stored = Some(client);
+    fn request(&mut self, Item { number, client, .. }: Item) -> End {
+        if client == NUL {
+            return End::Invalid;
+        }
+        let Some(stored) = self.0.get_mut(&number) else { return End::NotFound };
+        match stored.client {
+            None => {
+                stored.client = Some(client);
                 End::Recorded
             }
-            Some((_, Some(stored))) if *stored == client => End::AlreadyRecorded,
+            Some(stored) if stored == client => End::AlreadyRecorded,
             Some(_) => End::Differently("client_request_id"),
         }
     }
 }
 
-/// What is given to the database.
+/// The usages and the version that items stand for.
 struct Known {
     usages: Vec<Usage>,
     version: VersionId,
 }
 
 impl Known {
-    fn usage(&self, (number, cost, _): Item) -> Usage {
+    fn usage(&self, Item { number, cost, .. }: Item) -> Usage {
         Usage { cost, ..self.usages[usize::from(number)].clone() }
     }
 
-    fn request(&self, (.., client): Item) -> NewRequest {
+    fn request(&self, Item { client, .. }: Item) -> NewRequest {
         request(self.version).client_request_id(client)
     }
 
@@ -137,7 +154,7 @@ impl Known {
 }
 
 #[test]
-fn a_batch_ends_as_its_items_would_one_after_the_other() {
+fn a_batch_has_the_outcomes_of_its_items_one_after_the_other() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let db = runtime.block_on(TestDatabase::new());
     let conn = RefCell::new(runtime.block_on(db.connect()));
@@ -149,7 +166,7 @@ fn a_batch_ends_as_its_items_would_one_after_the_other() {
         let run = |batches: Vec<Batch>| {
             let conn = &mut conn.borrow_mut();
             let mut usages: Vec<_> = (0..8).map(|_| Usage::new("user-1")).collect();
-            // In another order than their numbers.
+            // Their ids have another order than their numbers.
             usages[2..].reverse();
             let known = Known { usages, version: version.id };
             runtime.block_on(run_case(conn, &known, &batches, &mut seen.borrow_mut()))
@@ -167,7 +184,7 @@ async fn run_case(
     batches: &[Batch],
     seen: &mut BTreeMap<String, usize>,
 ) -> Result<(), TestCaseError> {
-    let before = counts(conn).await;
+    let before = recorded(conn).await;
     let mut model = Model::default();
     for batch in batches {
         let (items, expect): (_, fn(&mut Model, Item) -> End) = match batch {
@@ -182,11 +199,11 @@ async fn run_case(
             *seen.entry(format!("{end:?}")).or_default() += 1;
         }
     }
-    let after = counts(conn).await;
-    let requests = model.0.values().filter(|(_, client)| client.is_some()).count();
-    prop_assert_eq!(after[3] - before[3], model.0.len() as i64);
-    prop_assert_eq!(after[4] - before[4], requests as i64);
-    for (number, (cost, client)) in &model.0 {
+    let after = recorded(conn).await;
+    let requests = model.0.values().filter(|stored| stored.client.is_some()).count();
+    prop_assert_eq!(after.usages - before.usages, model.0.len() as i64);
+    prop_assert_eq!(after.requests - before.requests, requests as i64);
+    for (number, Stored { cost, client }) in &model.0 {
         let stored = format!(
             "SELECT format('%s %s', cost, client_request_id) AS text FROM microdollar_usage AS usage
              LEFT JOIN model_experiment_request ON usage_id = usage.id WHERE usage.id = '{}'",

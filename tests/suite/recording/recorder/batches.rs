@@ -1,16 +1,17 @@
-//! Which records are written together.
+//! Which records one statement writes.
 
 use crate::recording::recorder::{
-    NEVER, all_recorded, burst, count_statements, database, hold, lock, options, record, recorded,
-    start, statements, unlock,
+    NEVER, all_recorded, burst, count_statements, database, hold, lock, record, start, statements,
+    unlock,
 };
-use crate::support::fixtures::{Recorded, until_blocked};
+use crate::support::fixtures::{Recorded, recorded, until_blocked};
 use futures_util::FutureExt;
+use model_experiments::RecorderOptions;
 use std::time::Duration;
 use tokio::task::yield_now;
 
 #[tokio::test]
-async fn what_comes_while_a_statement_is_under_way_is_in_the_next() {
+async fn records_that_come_while_a_statement_runs_are_in_the_next() {
     let (db, mut conn, version) = database().await;
     count_statements(&mut conn, "microdollar_usage").await;
     let recorder = start(&db.options(), RecorderOptions::default()).await;
@@ -28,7 +29,7 @@ async fn what_comes_while_a_statement_is_under_way_is_in_the_next() {
 }
 
 #[tokio::test]
-async fn no_statement_takes_more_than_its_share() {
+async fn no_statement_takes_more_than_max_batch() {
     let (db, mut conn, version) = database().await;
     count_statements(&mut conn, "microdollar_usage").await;
     let recorder = start(&db.options(), RecorderOptions::default().max_batch(10)).await;
@@ -47,7 +48,7 @@ async fn records_gather_until_they_are_enough() {
         for _ in 0..2 {
             let mut receipts = Vec::new();
             for len in 1..=5 {
-                // With time enough for a writer to take what is there.
+                // Counting gives the writers time to take what is there.
                 assert_eq!(statements(&mut conn).await, 0);
                 receipts.push(recorder.submit(record(version)).await.unwrap());
                 assert_eq!(recorder.len(), len);
@@ -63,7 +64,8 @@ async fn records_gather_until_they_are_enough() {
 async fn records_gather_until_they_are_old_enough() {
     let (db, mut conn, version) = database().await;
     count_statements(&mut conn, "microdollar_usage").await;
-    let recorder = start(&db.options(), RecorderOptions::default().max_delay(Duration::from_millis(50))).await;
+    let recorder =
+        start(&db.options(), RecorderOptions::default().max_delay(Duration::from_millis(50))).await;
     for _ in 0..3 {
         all_recorded(burst(&recorder, (0..3).map(|_| record(version)))).await;
         assert_eq!(statements(&mut conn).await, 1);
@@ -72,12 +74,12 @@ async fn records_gather_until_they_are_old_enough() {
 }
 
 #[tokio::test]
-async fn a_writer_that_has_to_wait_does_not_hold_up_the_others() {
+async fn a_writer_that_waits_does_not_delay_the_others() {
     let (db, mut conn, version) = database().await;
     let recorder = start(&db.options(), RecorderOptions::default().writers(2)).await;
     let stuck = record(version);
     let holder = hold(&db, &stuck.usage).await;
-    let mut receipt = burst(&recorder, [stuck]).pop().unwrap();
+    let mut receipt = recorder.try_submit(stuck).unwrap();
     until_blocked(&mut conn).await;
     for _ in 0..10 {
         all_recorded(burst(&recorder, [record(version), record(version)])).await;

@@ -1,15 +1,15 @@
-//! Where billing comes first: no attribution ever holds up a usage.
+//! Billing first: no attribution ever delays a usage.
 
 use crate::recording::recorder::{
-    BACKENDS, LONG, all_recorded, burst, database, lock, missing, options, record, recorded, said,
-    answered_already, start, unlock,
+    BACKENDS, LONG, all_answered, all_recorded, answer, burst, burst_of, costing, database,
+    limit_costs, lock, missing, record, start, unlock,
 };
 use crate::support::TestDatabase;
-use crate::support::fixtures::{Recorded, active, eventually, number, raw, request};
+use crate::support::fixtures::{Recorded, active, eventually, number, raw, recorded, request};
 use chrono::TimeDelta;
 use diesel_async::AsyncPgConnection;
 use futures_util::FutureExt;
-use model_experiments::recording::{Outcome, Record, Usage, record};
+use model_experiments::recording::{self, Outcome, Record, Usage};
 use model_experiments::reports::loss_ledger;
 use model_experiments::values::{ExperimentId, Timestamp, UsageId, VersionId};
 use model_experiments::{Error, Page, RecorderOptions};
@@ -24,8 +24,8 @@ fn billing_first() -> RecorderOptions {
 /// The usages of the experiment that the loss ledger lists.
 async fn lost(conn: &mut AsyncPgConnection, experiment: ExperimentId) -> Vec<UsageId> {
     let (now, day) = (Timestamp::now(), TimeDelta::days(1));
-    let page = Page::first(500);
-    let lost = loss_ledger::list(conn, experiment, now - day..now + day, page).await.unwrap();
+    let window = now - day..now + day;
+    let lost = loss_ledger::list(conn, experiment, &window, Page::first(500)).await.unwrap();
     lost.into_iter().map(|usage| usage.id).collect()
 }
 
@@ -49,8 +49,7 @@ async fn a_usage_is_billed_though_its_version_is_missing_and_attributed_later() 
     let unknown = missing();
     let bad = billed(unknown);
     let id = bad.usage.id;
-    let [good, of_bad] =
-        <[_; 2]>::try_from(burst(&recorder, [billed(version), bad.clone()])).unwrap();
+    let [good, of_bad] = burst_of(&recorder, [billed(version), bad.clone()]);
     all_recorded([good]).await;
     let not = answer(of_bad).await.unwrap_err();
     let reason = Box::new(Error::VersionNotFound(unknown));
@@ -59,31 +58,34 @@ async fn a_usage_is_billed_though_its_version_is_missing_and_attributed_later() 
     assert_eq!(recorded(&mut conn).await, Recorded { usages: 2, requests: 1 });
 
     assert_eq!(lost(&mut conn, experiment).await, [id]);
-    let outcome = record::attribute(&mut conn, id, &request(version)).await;
+    let outcome = recording::record::attribute(&mut conn, id, &request(version)).await;
     assert_eq!(outcome, Ok(Outcome::Recorded));
     assert_eq!(lost(&mut conn, experiment).await, []);
-    // To give the recorder the whole record again does the same.
+    // Submitting the whole record again has the same effect.
     let receipt = recorder.submit(Record::new(bad.usage, request(version))).await.unwrap();
     assert_eq!(answer(receipt).await, Ok(Outcome::AlreadyRecorded));
 }
 
 #[tokio::test]
 async fn usages_are_billed_while_nothing_can_be_attributed() {
-    const MAX_ROWS: usize = 10;
+    const MAX_RECORDS: usize = 10;
     const ROUNDS: usize = 2;
     let (db, mut conn, experiment, version) = experiment().await;
     let recorder =
-        start(&db.options(), billing_first().max_batch(MAX_ROWS).max_records(MAX_ROWS)).await;
+        start(&db.options(), billing_first().max_batch(MAX_RECORDS).max_records(MAX_RECORDS)).await;
     let holder = lock(&db, "model_experiment_request").await;
     let mut receipts = Vec::new();
     for round in 1..=ROUNDS {
-        // Those of the rounds before make way.
-        for _ in 0..MAX_ROWS {
+        // Requests of the rounds before are given up to make room.
+        for _ in 0..MAX_RECORDS {
             let taken = timeout(LONG, recorder.submit(billed(version))).await;
             receipts.push(taken.expect("there is room").unwrap());
         }
-        let usages = (round * MAX_ROWS) as i64;
-        eventually("they are billed", async || recorded(&mut conn).await == Recorded { usages: usages, requests: 0 }).await;
+        let usages = (round * MAX_RECORDS) as i64;
+        eventually("they are billed", async || {
+            recorded(&mut conn).await == Recorded { usages, requests: 0 }
+        })
+        .await;
     }
     unlock(holder).await;
     let mut failed = Vec::new();
@@ -95,19 +97,19 @@ async fn usages_are_billed_while_nothing_can_be_attributed() {
         }
         failed.push(*not.record);
     }
-    assert!(failed.len() >= (ROUNDS - 1) * MAX_ROWS, "{}", failed.len());
+    assert!(failed.len() >= (ROUNDS - 1) * MAX_RECORDS, "{}", failed.len());
     let of_failed: BTreeSet<_> = failed.iter().map(|record| record.usage.id).collect();
-    // A statement that was given up may have waited for the lock, too.
+    // A statement that was given up may have been written after the unlock.
     assert!(lost(&mut conn, experiment).await.iter().all(|id| of_failed.contains(id)));
     for Record { usage, request } in failed {
-        assert!(record::attribute(&mut conn, usage.id, &request).await.is_ok());
+        assert!(recording::record::attribute(&mut conn, usage.id, &request).await.is_ok());
     }
     assert_eq!(lost(&mut conn, experiment).await, []);
-    assert_eq!(recorded(&mut conn).await, Recorded::both((ROUNDS * MAX_ROWS) as i64));
+    assert_eq!(recorded(&mut conn).await, Recorded::both((ROUNDS * MAX_RECORDS) as i64));
 }
 
 #[tokio::test]
-async fn requests_that_are_slower_than_usages_hold_up_who_records_and_are_not_lost() {
+async fn submit_waits_for_requests_that_are_slower_than_usages() {
     let (db, mut conn, version) = database().await;
     let recorder = start(&db.options(), billing_first().max_batch(8).max_records(16)).await;
     let mut receipts = Vec::new();
@@ -119,7 +121,7 @@ async fn requests_that_are_slower_than_usages_hold_up_who_records_and_are_not_lo
 }
 
 #[tokio::test]
-async fn usages_are_billed_while_there_is_nowhere_to_attribute_them() {
+async fn usages_are_billed_while_the_table_of_requests_is_missing() {
     let (db, mut conn, version) = database().await;
     raw(&mut conn, "ALTER TABLE model_experiment_request RENAME TO elsewhere").await.unwrap();
     let recorder = start(&db.options(), billing_first()).await;
@@ -132,13 +134,13 @@ async fn usages_are_billed_while_there_is_nowhere_to_attribute_them() {
 }
 
 #[tokio::test]
-async fn a_usage_is_billed_whatever_the_client_calls_its_request() {
+async fn a_usage_is_billed_whatever_id_the_client_gives_its_request() {
     let (db, mut conn, version) = database().await;
     let recorder = start(&db.options(), billing_first()).await;
     for id in ["x".repeat(2_049), "\0".to_owned(), "x".repeat(8 << 20)] {
         let request = request(version).client_request_id(id);
         let given = Record::new(Usage::new("user-1"), request);
-        let [receipt] = <[_; 1]>::try_from(burst(&recorder, [given])).unwrap();
+        let receipt = recorder.try_submit(given).unwrap();
         match answer(receipt).await.unwrap_err().error {
             Error::NotAttributed { reason, .. } => {
                 assert!(matches!(*reason, Error::Invalid(_)), "{reason}");
@@ -152,30 +154,29 @@ async fn a_usage_is_billed_whatever_the_client_calls_its_request() {
 #[tokio::test]
 async fn a_usage_that_is_wrong_is_neither_billed_nor_attributed() {
     let (db, mut conn, version) = database().await;
-    let rule = "ALTER TABLE microdollar_usage ADD CONSTRAINT host_rule CHECK (cost < 1000)";
-    raw(&mut conn, rule).await.unwrap();
+    limit_costs(&mut conn).await;
     let recorder = start(&db.options(), billing_first()).await;
-    let dear = Usage { cost: 1_000, ..Usage::new("user-1") };
-    let receipts = burst(&recorder, [Record::new(dear, request(version))]);
-    for receipt in receipts {
-        let not = answer(receipt).await.unwrap_err();
-        assert!(matches!(not.error, Error::UnknownConstraint { .. }), "{not}");
-    }
+    let receipt = recorder.try_submit(costing(1_000, version)).unwrap();
+    let not = answer(receipt).await.unwrap_err();
+    assert!(matches!(not.error, Error::UnknownConstraint { .. }), "{not}");
     assert_eq!(recorded(&mut conn).await, Recorded::NONE);
 }
 
 #[tokio::test]
-async fn what_is_unattributed_at_the_deadline_comes_back() {
+async fn records_that_are_not_attributed_at_the_deadline_come_back() {
     let (db, mut conn, version) = database().await;
     let recorder = start(&db.options(), billing_first().max_batch(2)).await;
     let holder = lock(&db, "model_experiment_request").await;
     let given = [(); 6].map(|()| record(version));
     let receipts = burst(&recorder, given.clone());
-    eventually("they are billed", async || recorded(&mut conn).await == Recorded { usages: 6, requests: 0 }).await;
+    eventually("they are billed", async || {
+        recorded(&mut conn).await == Recorded { usages: 6, requests: 0 }
+    })
+    .await;
     let mut left = recorder.shutdown(Duration::from_millis(20)).await;
     left.sort_by_key(|not| not.record.usage.id);
-    let mut expected = answered_already(receipts);
-    expected.sort_by_key(|said| said.as_ref().unwrap_err().record.usage.id);
+    let mut expected = all_answered(receipts);
+    expected.sort_by_key(|answer| answer.as_ref().unwrap_err().record.usage.id);
     assert_eq!(left.iter().cloned().map(Err).collect::<Vec<_>>(), expected);
     assert_eq!(left.len(), given.len());
     for not in left {
@@ -188,19 +189,20 @@ async fn what_is_unattributed_at_the_deadline_comes_back() {
 #[tokio::test]
 async fn an_attribution_whose_time_is_over_comes_back() {
     let (db, mut conn, version) = database().await;
-    let recorder = start(&db.options(), billing_first().retry_for(Duration::from_millis(200))).await;
+    let recorder =
+        start(&db.options(), billing_first().retry_for(Duration::from_millis(200))).await;
     let holder = lock(&db, "model_experiment_request").await;
     let given = record(version);
-    let mut receipt = burst(&recorder, [given.clone()]).pop().unwrap();
+    let mut receipt = recorder.try_submit(given.clone()).unwrap();
     let end = format!("SELECT pg_terminate_backend(pid) {BACKENDS} AND wait_event_type = 'Lock'");
-    let mut said = None;
+    let mut answer = None;
     eventually("its time is over", async || {
         raw(&mut conn, &end).await.unwrap();
-        said = (&mut receipt).now_or_never();
-        said.is_some()
+        answer = (&mut receipt).now_or_never();
+        answer.is_some()
     })
     .await;
-    let not = said.unwrap().unwrap_err();
+    let not = answer.unwrap().unwrap_err();
     match &not.error {
         Error::NotAttributed { usage, reason } => {
             assert_eq!(*usage, given.usage.id);

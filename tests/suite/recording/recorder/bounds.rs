@@ -1,17 +1,18 @@
 //! How much a recorder holds.
 
 use crate::recording::recorder::{
-    LONG, all_recorded, both_ways, burst, database, lock, missing, options, record, recorded, said,
-    start, unlock, until_empty,
+    LONG, all_recorded, answer, both_modes, burst, database, lock, missing, record, start, unlock,
+    until_empty,
 };
-use crate::support::fixtures::{Recorded, text, until_blocked};
+use crate::support::fixtures::{Recorded, recorded, until_blocked};
 use crate::support::log::Log;
 use futures_util::FutureExt;
-use model_experiments::Error;
 use model_experiments::recording::{Record, Usage};
 use model_experiments::values::VersionId;
+use model_experiments::{Error, RecorderOptions};
 use tokio::time::timeout;
 
+/// How a record is made.
 type Make = fn(VersionId) -> Record;
 
 /// A record whose texts take about 200,000 bytes.
@@ -26,7 +27,8 @@ fn large(version: VersionId) -> Record {
 async fn a_full_recorder_says_so_until_there_is_room() {
     for (make, max_records, many) in [(record as Make, 6, 6), (large, 1_000, 5)] {
         let (db, mut conn, version) = database().await;
-        let options = RecorderOptions::default().max_batch(2).max_records(max_records).max_bytes(1 << 20);
+        let options =
+            RecorderOptions::default().max_batch(2).max_records(max_records).max_bytes(1 << 20);
         let recorder = start(&db.options(), options).await;
         for round in 1..=3 {
             let holder = lock(&db, "microdollar_usage").await;
@@ -40,7 +42,7 @@ async fn a_full_recorder_says_so_until_there_is_room() {
             };
             refuse();
             until_blocked(&mut conn).await;
-            // What is being written takes its room still.
+            // A record that is being written still takes its room.
             refuse();
             unlock(holder).await;
             all_recorded(receipts).await;
@@ -52,9 +54,10 @@ async fn a_full_recorder_says_so_until_there_is_room() {
 }
 
 #[tokio::test]
-async fn who_waits_for_room_goes_on_when_there_is_some() {
+async fn submit_waits_for_room() {
     let (db, mut conn, version) = database().await;
-    let recorder = start(&db.options(), RecorderOptions::default().max_batch(2).max_records(2)).await;
+    let recorder =
+        start(&db.options(), RecorderOptions::default().max_batch(2).max_records(2)).await;
     let holder = lock(&db, "microdollar_usage").await;
     let mut receipts = burst(&recorder, [record(version), record(version)]);
     until_blocked(&mut conn).await;
@@ -70,11 +73,12 @@ async fn who_waits_for_room_goes_on_when_there_is_some() {
 }
 
 #[tokio::test]
-async fn who_no_longer_waits_for_room_takes_none_and_is_logged() {
+async fn a_cancelled_submit_takes_no_room_and_is_logged() {
     for (make, max_records, many) in [(record as Make, 2, 2), (large, 1_000, 5)] {
         let (log, _guard) = Log::of_thread();
         let (db, mut conn, version) = database().await;
-        let options = RecorderOptions::default().max_batch(1).max_records(max_records).max_bytes(1 << 20);
+        let options =
+            RecorderOptions::default().max_batch(1).max_records(max_records).max_bytes(1 << 20);
         let recorder = start(&db.options(), options).await;
         let holder = lock(&db, "microdollar_usage").await;
         let receipts = burst(&recorder, (0..many).map(|_| make(version)));
@@ -100,8 +104,8 @@ async fn who_no_longer_waits_for_room_takes_none_and_is_logged() {
 }
 
 #[tokio::test]
-async fn what_nobody_waits_for_is_recorded() {
-    for options in both_ways() {
+async fn a_record_without_a_receipt_is_recorded() {
+    for options in both_modes() {
         let (log, _guard) = Log::of_thread();
         let (db, mut conn, version) = database().await;
         let recorder = start(&db.options(), options).await;
@@ -109,20 +113,20 @@ async fn what_nobody_waits_for_is_recorded() {
         until_empty(&recorder).await;
         assert_eq!(recorded(&mut conn).await, Recorded::both(100));
         assert_eq!(log.errors(), [""; 0]);
-        // Of what fails, somebody should know.
+        // A failure is logged.
         let bad = record(missing());
         let id = bad.usage.id.to_string();
         drop(burst(&recorder, [bad]));
         until_empty(&recorder).await;
         let errors = log.errors();
-        assert_eq!(errors.len(), 1, "{errors:?}");
-        assert!(errors[0].contains(&id) && errors[0].contains("nobody waits"), "{errors:?}");
+        let [error] = &errors[..] else { panic!("{errors:?}") };
+        assert!(error.contains(&id) && error.contains("nobody waits"), "{error}");
     }
 }
 
 #[tokio::test]
 async fn room_is_free_again_after_a_failure() {
-    for options in both_ways() {
+    for options in both_modes() {
         let (db, mut conn, version) = database().await;
         let recorder = start(&db.options(), options.max_batch(3).max_records(3)).await;
         for _ in 0..3 {
@@ -132,7 +136,7 @@ async fn room_is_free_again_after_a_failure() {
             }
             until_empty(&recorder).await;
         }
-        assert_eq!(recorded(&mut conn).await[1], 3);
+        assert_eq!(recorded(&mut conn).await.requests, 3);
     }
 }
 

@@ -1,24 +1,24 @@
-//! What may be wrong with one record or with all of them: none is given up for what isn't its fault.
+//! Errors that may concern one record or all of them: no record fails for another's fault.
 
 use crate::recording::recorder::{
-    LONG, all_recorded, burst, database, options, record, recorded, said, start, unlock,
-    until_empty,
+    LONG, all_recorded, answer, burst, costing, database, record, start, unlock, until_empty,
 };
-use crate::support::fixtures::{Recorded, eventually, insert_usage, raw};
+use crate::support::fixtures::{
+    Recorded, assert_database_error, eventually, insert_usage, raw, recorded,
+};
 use crate::support::log::Log;
 use diesel_async::AsyncPgConnection;
 use metrics::{
     Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, SharedString, Unit,
 };
-use model_experiments::Error;
-use model_experiments::recording::{Record, Usage};
+use model_experiments::{Error, RecorderOptions};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-/// Has the server say `message` of whoever inserts usages for which `condition` holds.
+/// Makes the server refuse usages for which `condition` holds, with `message`.
 async fn refuse(conn: &mut AsyncPgConnection, level: &str, condition: &str, message: &str) {
     let trigger = format!(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
@@ -38,7 +38,7 @@ async fn until_tried_again(log: &Log) {
 }
 
 #[tokio::test]
-async fn what_the_server_says_of_itself_is_waited_out_whatever_it_says() {
+async fn trouble_of_the_server_is_waited_out_whatever_its_message() {
     for message in [
         "connection to the remote node worker-1:5432 failed",
         "canceling the transaction since it was involved in a distributed deadlock",
@@ -62,7 +62,7 @@ async fn what_the_server_says_of_itself_is_waited_out_whatever_it_says() {
 }
 
 #[tokio::test]
-async fn what_some_are_refused_with_comes_back_to_them_alone_when_their_time_is_over() {
+async fn only_the_refused_records_come_back_when_their_time_is_over() {
     let (db, mut conn, version) = database().await;
     refuse(&mut conn, "ROW", "NEW.cost = 7", "no sevens").await;
     let options = RecorderOptions::default().retry_for(Duration::from_secs(2));
@@ -73,9 +73,9 @@ async fn what_some_are_refused_with_comes_back_to_them_alone_when_their_time_is_
         given[at].usage.cost = 7;
     }
     for (at, receipt) in burst(&recorder, given).into_iter().enumerate() {
-        let end = answer(receipt).await.map_err(|not| not.error);
+        let end = answer(receipt).await.map_err(Error::from);
         if sevens.contains(&at) {
-            assert_eq!(end, Err(Error::Database("no sevens".to_owned())));
+            assert_database_error(end, "no sevens");
         } else {
             assert!(end.is_ok(), "{at}: {end:?}");
         }
@@ -84,25 +84,25 @@ async fn what_some_are_refused_with_comes_back_to_them_alone_when_their_time_is_
 }
 
 #[tokio::test]
-async fn what_is_refused_alone_is_tried_for_its_time_and_nobody_waits_for_it() {
+async fn a_refused_record_is_retried_for_its_time_and_delays_no_other() {
     let (db, mut conn, version) = database().await;
     refuse(&mut conn, "ROW", "NEW.cost = 7", "no sevens").await;
-    let recorder = start(&db.options(), RecorderOptions::default().retry_for(Duration::from_secs(2))).await;
-    let seven = Record::new(Usage { cost: 7, ..Usage::new("user-1") }, record(version).request);
-    let [alone] = <[_; 1]>::try_from(burst(&recorder, [seven])).unwrap();
+    let recorder =
+        start(&db.options(), RecorderOptions::default().retry_for(Duration::from_secs(2))).await;
+    let alone = recorder.try_submit(costing(7, version)).unwrap();
     for _ in 0..5 {
-        let [receipt] = <[_; 1]>::try_from(burst(&recorder, [record(version)])).unwrap();
+        let receipt = recorder.try_submit(record(version)).unwrap();
         all_recorded([receipt]).await;
     }
-    let error = answer(alone).await.unwrap_err().error;
-    assert_eq!(error, Error::Database("no sevens".to_owned()));
+    assert_database_error(answer(alone).await.map_err(Error::from), "no sevens");
     assert_eq!(recorded(&mut conn).await, Recorded::both(5));
 }
 
 #[tokio::test]
 async fn records_that_another_session_holds_keep_no_other_from_being_written() {
     let (db, mut conn, version) = database().await;
-    let options = RecorderOptions::default().write_timeout(Duration::from_millis(300)).max_batch(50);
+    let options =
+        RecorderOptions::default().write_timeout(Duration::from_millis(300)).max_batch(50);
     let recorder = start(&db.options(), options).await;
     let given: Vec<_> = (0..100).map(|_| record(version)).collect();
     let held = [0, 49, 99];
@@ -123,7 +123,7 @@ async fn records_that_another_session_holds_keep_no_other_from_being_written() {
     assert_eq!(recorded(&mut conn).await, Recorded::both(100));
 }
 
-/// A host's metrics, of which one panics at first.
+/// A host's metrics, one of which panics once.
 struct Panicking {
     metric: &'static str,
     is_armed: Arc<AtomicBool>,
@@ -178,14 +178,16 @@ impl metrics::Recorder for Panicking {
 }
 
 #[tokio::test]
-async fn a_host_that_panics_is_survived_and_nobody_is_told_what_is_not_so() {
+async fn a_panic_of_the_hosts_metrics_is_survived_and_no_answer_is_wrong() {
     for is_billing_first in [false, true] {
         for metric in ["records_total", "batch_records", "batch_seconds"] {
             let is_armed = Arc::new(AtomicBool::new(true));
             let host = Panicking { metric, is_armed: Arc::clone(&is_armed) };
             let _guard = metrics::set_default_local_recorder(&host);
             let (db, mut conn, version) = database().await;
-            let recorder = start(&db.options(), RecorderOptions::default().billing_first(is_billing_first)).await;
+            let recorder =
+                start(&db.options(), RecorderOptions::default().billing_first(is_billing_first))
+                    .await;
             let receipts = burst(&recorder, [(); 3].map(|()| record(version)));
             for receipt in receipts {
                 let end = timeout(LONG, receipt).await.expect("it is answered");

@@ -1,27 +1,31 @@
-//! What a recorder does when the database can't be reached or gives way.
+//! Outages, deadlocks and serialization failures: the recorder retries.
 
 use crate::recording::recorder::{
-    BACKENDS, all_recorded, both_ways, burst, database, hold, lock, options, record, recorded,
-    said, answered_already, start, unlock, until_empty,
+    BACKENDS, all_answered, all_recorded, answer, both_modes, burst, database, hold, lock, record,
+    start, unlock, until_empty,
 };
-use crate::support::fixtures::{Recorded, eventually, insert_usage, number, option, raw, text, until_blocked, until_many_blocked};
+use crate::support::fixtures::{
+    Recorded, eventually, insert_usage, number, option, raw, recorded, text, until_blocked,
+    until_many_blocked,
+};
 use crate::support::log::Log;
 use crate::support::network::Network;
-use model_experiments::Error;
+use crate::support::options;
 use model_experiments::error::Transient;
 use model_experiments::recording::Outcome;
+use model_experiments::{Error, RecorderOptions};
 use std::time::Duration;
 
-/// So short that a test can wait for it.
+/// A timeout for which a test waits.
 const SHORT: Duration = Duration::from_millis(500);
 
 #[tokio::test]
-async fn what_is_given_during_an_outage_is_recorded_after_it() {
-    for options in both_ways() {
+async fn records_of_an_outage_are_recorded_after_it() {
+    for mode in both_modes() {
         let (db, mut conn, version) = database().await;
         let network = Network::to(&db.url()).await;
         let (log, _guard) = Log::of_thread();
-        let recorder = start(&options_of(network.url()), options).await;
+        let recorder = start(&options(network.url()), mode).await;
         network.cut();
         let receipts = burst(&recorder, (0..100).map(|_| record(version)));
         eventually("it is tried again", async || {
@@ -29,7 +33,8 @@ async fn what_is_given_during_an_outage_is_recorded_after_it() {
             log.lines().iter().filter(|line| line.contains("tried again")).count() >= 2
         })
         .await;
-        assert_eq!((recorder.len(), recorded(&mut conn).await), (100, [0, 0]));
+        assert_eq!(recorder.len(), 100);
+        assert_eq!(recorded(&mut conn).await, Recorded::NONE);
         network.mend();
         all_recorded(receipts).await;
         assert_eq!(recorded(&mut conn).await, Recorded::both(100));
@@ -38,20 +43,21 @@ async fn what_is_given_during_an_outage_is_recorded_after_it() {
 }
 
 #[tokio::test]
-async fn a_commit_that_nobody_heard_of_is_found_out() {
-    for options in both_ways() {
+async fn a_commit_whose_answer_was_lost_is_found() {
+    for mode in both_modes() {
         let (db, mut conn, version) = database().await;
         let network = Network::to(&db.url()).await;
-        let recorder = start(&options_of(network.url()), options).await;
-        // Else the statement would be prepared first, and wait for the lock then.
+        let recorder = start(&options(network.url()), mode).await;
+        // Prepares the statement: preparing it would wait for the lock, too.
         all_recorded(burst(&recorder, (0..10).map(|_| record(version)))).await;
         let holder = lock(&db, "model_experiment_request").await;
         let receipts = burst(&recorder, (0..10).map(|_| record(version)));
         until_blocked(&mut conn).await;
         network.cut();
-        // The server, which has the statement, doesn't know that nobody waits for it.
+        // The server doesn't know that the client is gone, and goes on with the statement.
         unlock(holder).await;
-        eventually("it is committed", async || recorded(&mut conn).await == Recorded::both(20)).await;
+        eventually("it is committed", async || recorded(&mut conn).await == Recorded::both(20))
+            .await;
         network.mend();
         for receipt in receipts {
             assert_eq!(answer(receipt).await, Ok(Outcome::AlreadyRecorded));
@@ -62,7 +68,7 @@ async fn a_commit_that_nobody_heard_of_is_found_out() {
 
 #[tokio::test]
 async fn a_statement_whose_process_is_ended_is_repeated() {
-    for options in both_ways() {
+    for options in both_modes() {
         let (db, mut conn, version) = database().await;
         let recorder = start(&db.options(), options).await;
         for _ in 0..3 {
@@ -80,11 +86,12 @@ async fn a_statement_whose_process_is_ended_is_repeated() {
 }
 
 #[tokio::test]
-async fn a_network_that_says_nothing_counts_as_lost() {
+async fn a_silent_network_counts_as_lost() {
     let (db, mut conn, version) = database().await;
     let network = Network::to(&db.url()).await;
     let (log, _guard) = Log::of_thread();
-    let recorder = start(&options_of(network.url()), RecorderOptions::default().write_timeout(2 * SHORT)).await;
+    let recorder =
+        start(&options(network.url()), RecorderOptions::default().write_timeout(2 * SHORT)).await;
     all_recorded(burst(&recorder, [record(version)])).await;
     network.silence();
     let receipts = burst(&recorder, [record(version), record(version)]);
@@ -95,22 +102,22 @@ async fn a_network_that_says_nothing_counts_as_lost() {
     .await;
     network.mend();
     for receipt in receipts {
-        // Perhaps the statement was through before.
+        // The statement may have been committed before.
         assert!(answer(receipt).await.is_ok());
     }
     assert_eq!(recorded(&mut conn).await, Recorded::both(3));
 }
 
 #[tokio::test]
-async fn who_gives_way_in_a_deadlock_tries_again() {
+async fn a_deadlock_is_retried() {
     let (log, _guard) = Log::of_thread();
     let (db, mut conn, version) = database().await;
     let impatient = option(&db.url(), "options=-c%20deadlock_timeout%3D10ms");
-    let recorder = start(&impatient, RecorderOptions::default()).await;
+    let recorder = start(&options(&impatient), RecorderOptions::default()).await;
     let mut given = [(); 3].map(|()| record(version));
     given.sort_by_key(|record| record.usage.id);
     let [first, second, third] = given.clone().map(|record| record.usage);
-    // Others hold the second and the third, so the recorder has the first and waits for the second.
+    // Other sessions hold the second and the third. The recorder gets the first, and waits.
     let of_second = hold(&db, &second).await;
     let mut of_third = hold(&db, &third).await;
     let receipts = burst(&recorder, given);
@@ -126,25 +133,25 @@ async fn who_gives_way_in_a_deadlock_tries_again() {
     all_recorded(receipts).await;
     assert_eq!(recorded(&mut conn).await, Recorded::both(3));
     let lines = log.lines();
-    assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(lines[0].contains("tried again"), "{lines:?}");
-    assert!(lines[0].contains("gave way in a deadlock"), "{lines:?}");
+    let [line] = &lines[..] else { panic!("{lines:?}") };
+    assert!(line.contains("tried again") && line.contains("aborted in a deadlock"), "{line}");
 }
 
 #[tokio::test]
-async fn writers_wait_for_each_other_in_one_order() {
+async fn writers_never_wait_for_each_other_in_a_circle() {
     let (log, _guard) = Log::of_thread();
     let (db, mut conn, version) = database().await;
-    let recorders = [start(&db.options(), RecorderOptions::default()).await, start(&db.options(), RecorderOptions::default()).await];
+    let one = start(&db.options(), RecorderOptions::default()).await;
+    let other = start(&db.options(), RecorderOptions::default()).await;
     let mut given = [(); 3].map(|()| record(version));
     given.sort_by_key(|record| record.usage.id);
     let [first, second, third] = given;
-    // Somebody holds the second. Were the one to go by its order, it would have the third and go on to the first, and the
-    // other the first and go on to the third.
+    // Another session holds the second. If the recorders wrote in the order given, one would hold
+    // the third and wait for the first, and the other would hold the first and wait for the third.
     let holder = hold(&db, &second.usage).await;
-    let mut receipts = burst(&recorders[0], [third.clone(), second, first.clone()]);
+    let mut receipts = burst(&one, [third.clone(), second, first.clone()]);
     until_blocked(&mut conn).await;
-    receipts.extend(burst(&recorders[1], [first, third]));
+    receipts.extend(burst(&other, [first, third]));
     until_many_blocked(&mut conn, 2).await;
     unlock(holder).await;
     for receipt in receipts {
@@ -155,11 +162,11 @@ async fn writers_wait_for_each_other_in_one_order() {
 }
 
 #[tokio::test]
-async fn what_can_not_be_serialized_is_tried_again() {
+async fn a_serialization_failure_is_retried() {
     let (log, _guard) = Log::of_thread();
     let (db, mut conn, version) = database().await;
     let strict = option(&db.url(), "options=-c%20default_transaction_isolation%3Dserializable");
-    let recorder = start(&strict, RecorderOptions::default()).await;
+    let recorder = start(&options(&strict), RecorderOptions::default()).await;
     let given = record(version);
     let mut holder = hold(&db, &given.usage).await;
     let receipts = burst(&recorder, [given, record(version)]);
@@ -172,7 +179,7 @@ async fn what_can_not_be_serialized_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_takes_no_writes_for_now_is_waited_for() {
+async fn a_read_only_server_is_waited_for() {
     let (log, _guard) = Log::of_thread();
     let (db, mut conn, version) = database().await;
     let recorder = start(&db.options(), RecorderOptions::default()).await;
@@ -193,14 +200,17 @@ async fn a_server_that_takes_no_writes_for_now_is_waited_for() {
 }
 
 #[tokio::test]
-async fn everything_comes_back_when_its_time_is_over() {
+async fn records_come_back_when_their_time_is_over() {
     for is_cut in [true, false] {
         let (log, _guard) = Log::of_thread();
         let (db, mut conn, version) = database().await;
         let network = Network::to(&db.url()).await;
-        let options =
-            RecorderOptions::default().max_batch(2).max_records(8).retry_for(SHORT).write_timeout(2 * SHORT);
-        let recorder = start(&options_of(network.url()), options).await;
+        let limits = RecorderOptions::default()
+            .max_batch(2)
+            .max_records(8)
+            .retry_for(SHORT)
+            .write_timeout(2 * SHORT);
+        let recorder = start(&options(network.url()), limits).await;
         if is_cut {
             network.cut();
         } else {
@@ -209,8 +219,8 @@ async fn everything_comes_back_when_its_time_is_over() {
         let given = [(); 8].map(|()| record(version));
         let mut receipts = burst(&recorder, given.clone()).into_iter();
         let mut ends = vec![answer(receipts.next().unwrap()).await];
-        // With those that were being written, those come back that wait for them.
-        ends.extend(answered_already(receipts));
+        // Records that wait come back together with those that were being written.
+        ends.extend(all_answered(receipts));
         for (record, end) in given.into_iter().zip(ends) {
             let not = end.unwrap_err();
             assert_eq!(*not.record, record);

@@ -1,38 +1,39 @@
 //! How a recorder starts, and what it leaves behind.
 
 use crate::recording::recorder::{
-    BACKENDS, LONG, NEVER, all_recorded, both_ways, burst, database, options, record, recorded,
-    start,
+    BACKENDS, LONG, NEVER, all_recorded, both_modes, burst, database, record, start,
 };
-use crate::support::TestDatabase;
-use crate::support::fixtures::{Recorded, eventually, free_port, number};
+use crate::support::fixtures::{Recorded, eventually, free_port, number, recorded};
+use crate::support::{TestDatabase, options};
 use model_experiments::error::Transient;
-use model_experiments::{Error, Recorder, RecorderOptions};
+use model_experiments::{ConnectOptions, Error, Recorder, RecorderOptions};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::yield_now;
 
-async fn refusal(url: &str, options: RecorderOptions) -> Error {
-    Recorder::start(url, options).await.unwrap_err()
+async fn refusal(connect: &ConnectOptions, options: RecorderOptions) -> Error {
+    Recorder::start(connect, options).await.unwrap_err()
 }
 
 #[tokio::test]
 async fn starts_only_where_it_can_connect() {
-    let nobody = format!("postgres://gateway:hunter2@127.0.0.1:{}/app", free_port());
-    let error = refusal(&nobody, RecorderOptions::default()).await;
+    let unreachable = format!("postgres://gateway:hunter2@127.0.0.1:{}/app", free_port());
+    let error = refusal(&options(&unreachable), RecorderOptions::default()).await;
     assert!(matches!(error, Error::Transient { kind: Transient::ConnectionLost, .. }), "{error}");
     assert!(!format!("{error} {error:?}").contains("hunter2"));
-    let error = refusal("mysql://db.example", RecorderOptions::default()).await;
+    let unusable = options("postgres://db.example/app").application_name("a\0");
+    let error = refusal(&unusable, RecorderOptions::default()).await;
     assert!(matches!(error, Error::Configuration(_)), "{error}");
     let db = TestDatabase::empty().await;
-    let gone = db.url();
+    let gone = db.options();
     drop(db);
     let error = refusal(&gone, RecorderOptions::default()).await;
     assert!(matches!(error, Error::Configuration(_)), "{error}");
 }
 
 #[tokio::test]
-async fn options_that_make_no_sense_are_refused() {
+async fn impossible_options_are_refused() {
+    let connect = options("postgres://db.example/app");
     let second = Duration::from_secs(1);
     for (options, rule) in [
         (RecorderOptions::default().writers(0), "writers must be"),
@@ -43,12 +44,14 @@ async fn options_that_make_no_sense_are_refused() {
         (RecorderOptions::default().max_bytes((1 << 20) - 1), "max_bytes must be"),
         (RecorderOptions::default().max_delay(second).retry_for(second), "retry_for must be"),
         (RecorderOptions::default().retry_for(Duration::ZERO), "retry_for must be"),
-        (RecorderOptions::default().max_delay(Duration::MAX / 2).retry_for(Duration::MAX), "max_delay must be"),
+        (
+            RecorderOptions::default().max_delay(Duration::MAX / 2).retry_for(Duration::MAX),
+            "max_delay must be",
+        ),
         (RecorderOptions::default().write_timeout(Duration::ZERO), "write_timeout must be"),
-        (RecorderOptions::default().application_name("a\0"), "application_name"),
     ] {
-        match refusal("postgres://db.example/app", options).await {
-            Error::Configuration(text) => assert!(text.contains(rule), "{text}"),
+        match refusal(&connect, options).await {
+            Error::Configuration(cause) => assert!(cause.message().contains(rule), "{cause}"),
             error => panic!("{error:?}"),
         }
     }
@@ -57,7 +60,8 @@ async fn options_that_make_no_sense_are_refused() {
 #[tokio::test]
 async fn the_widest_and_the_narrowest_options_are_taken() {
     let (db, mut conn, version) = database().await;
-    let wide = RecorderOptions::default().max_batch(10_000).max_records(usize::MAX).max_bytes(usize::MAX);
+    let wide =
+        RecorderOptions::default().max_batch(10_000).max_records(usize::MAX).max_bytes(usize::MAX);
     let narrow = RecorderOptions::default().max_batch(1).max_records(1).max_bytes(1 << 20);
     for options in [wide.retry_for(Duration::MAX), narrow] {
         let recorder = start(&db.options(), options).await;
@@ -73,7 +77,7 @@ async fn leaves_neither_a_task_nor_a_connection_behind() {
     let count = format!("SELECT count(*) AS number {BACKENDS}");
     let tasks = || Handle::current().metrics().num_alive_tasks();
     let before = tasks();
-    for options in both_ways() {
+    for options in both_modes() {
         for is_shut_down in [true, false] {
             let options = options.clone().writers(3).max_delay(NEVER).retry_for(2 * NEVER);
             let recorder = start(&db.options(), options).await;

@@ -1,4 +1,4 @@
-//! The recorder: whatever was taken is recorded once, or its caller hears why not.
+//! The recorder: a record that it took is written once, or comes back with its error.
 
 mod batches;
 mod billing;
@@ -13,28 +13,30 @@ mod outcomes;
 mod shutdown;
 
 use crate::support::TestDatabase;
-use crate::support::fixtures::{Recorded, active, counts, eventually, insert_usage, number, raw, request};
+use crate::support::fixtures::{
+    Recorded, active, eventually, insert_usage, number, raw, recorded, request,
+};
 use diesel_async::AsyncPgConnection;
 use futures_util::FutureExt;
 use model_experiments::recording::{NotRecorded, Outcome, Receipt, Record, Usage};
 use model_experiments::values::VersionId;
-use model_experiments::{Recorder, RecorderOptions};
+use model_experiments::{ConnectOptions, Recorder, RecorderOptions};
 use std::time::Duration;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-/// What the server shows the recorders' connections as.
+/// The application name of the recorders' connections.
 const NAME: &str = "recorder of a test";
 
 /// The processes on the server that serve recorders of this database.
 const BACKENDS: &str = "FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = 'recorder of a test'";
 
-/// Longer than any machine needs.
+/// A timeout that a busy machine doesn't reach.
 const LONG: Duration = Duration::from_secs(60);
 
-/// So late that a test is over by then: what is seen happened for another reason.
+/// Longer than any test. What happens before happened for another reason.
 const NEVER: Duration = Duration::from_secs(3_600);
 
 /// An experiment's database, with a connection and a version to attribute requests to.
@@ -45,42 +47,54 @@ async fn database() -> (TestDatabase, AsyncPgConnection, VersionId) {
     (db, conn, version)
 }
 
-fn RecorderOptions::default() -> RecorderOptions {
-    RecorderOptions::default().application_name(NAME)
-}
-
-/// Both ways to write.
-fn both_ways() -> [RecorderOptions; 2] {
+/// Usages with their requests, or billing first.
+fn both_modes() -> [RecorderOptions; 2] {
     [RecorderOptions::default(), RecorderOptions::default().billing_first(true)]
 }
 
-async fn start(url: &str, options: RecorderOptions) -> Recorder {
-    Recorder::start(url, options).await.unwrap()
+async fn start(connect: &ConnectOptions, options: RecorderOptions) -> Recorder {
+    Recorder::start(&connect.clone().application_name(NAME), options).await.unwrap()
 }
 
 fn record(version: VersionId) -> Record {
     Record::new(Usage::new("user-1"), request(version))
 }
 
-/// A version that isn't there.
+fn costing(cost: i64, version: VersionId) -> Record {
+    Record::new(Usage { cost, ..Usage::new("user-1") }, request(version))
+}
+
+/// A version that doesn't exist.
 fn missing() -> VersionId {
     VersionId::from(Uuid::now_v7())
 }
 
-/// Gives a recorder records all at once, before its writer gets a turn on the test's one thread.
+/// How recording ended.
+type Answer = Result<Outcome, NotRecorded>;
+
+/// Submits records at once, before the writer runs on the test's only thread.
 fn burst(recorder: &Recorder, records: impl IntoIterator<Item = Record>) -> Vec<Receipt> {
     records.into_iter().map(|record| recorder.try_submit(record).unwrap()).collect()
 }
 
-/// What a receipt says, which isn't waited for without end.
-async fn answer(receipt: Receipt) -> Result<Outcome, NotRecorded> {
+/// Submits a few records at once, each with its own receipt.
+fn burst_of<const N: usize>(recorder: &Recorder, records: [Record; N]) -> [Receipt; N] {
+    records.map(|record| recorder.try_submit(record).unwrap())
+}
+
+/// Waits for a receipt.
+async fn answer(receipt: Receipt) -> Answer {
     timeout(LONG, receipt).await.expect("the receipt is answered")
 }
 
-/// What receipts say that are answered already.
-fn answered_already(receipts: impl IntoIterator<Item = Receipt>) -> Vec<Result<Outcome, NotRecorded>> {
-    let answer = |receipt: Receipt| receipt.now_or_never().expect("the receipt is answered");
-    receipts.into_iter().map(answer).collect()
+/// The answer of a receipt that is answered already.
+fn answered(receipt: Receipt) -> Answer {
+    receipt.now_or_never().expect("the receipt is answered")
+}
+
+/// The answers of receipts that are answered already.
+fn all_answered(receipts: impl IntoIterator<Item = Receipt>) -> Vec<Answer> {
+    receipts.into_iter().map(answered).collect()
 }
 
 async fn all_recorded(receipts: impl IntoIterator<Item = Receipt>) {
@@ -89,13 +103,7 @@ async fn all_recorded(receipts: impl IntoIterator<Item = Receipt>) {
     }
 }
 
-/// How many usages and requests there are.
-async fn recorded(conn: &mut AsyncPgConnection) -> [i64; 2] {
-    let [.., usages, requests] = counts(conn).await;
-    [usages, requests]
-}
-
-/// Lets nobody write to `table` until it is unlocked.
+/// Blocks writes to `table` until it is unlocked.
 async fn lock(db: &TestDatabase, table: &str) -> AsyncPgConnection {
     let mut holder = db.connect().await;
     raw(&mut holder, &format!("BEGIN; LOCK TABLE {table} IN SHARE MODE")).await.unwrap();
@@ -106,7 +114,7 @@ async fn unlock(mut holder: AsyncPgConnection) {
     raw(&mut holder, "ROLLBACK").await.unwrap();
 }
 
-/// Holds the id of `usage`: whoever inserts it waits until that is undone.
+/// Blocks insertions of `usage` until it is unlocked.
 async fn hold(db: &TestDatabase, usage: &Usage) -> AsyncPgConnection {
     let mut holder = db.connect().await;
     raw(&mut holder, "BEGIN").await.unwrap();
@@ -114,7 +122,23 @@ async fn hold(db: &TestDatabase, usage: &Usage) -> AsyncPgConnection {
     holder
 }
 
-/// Counts from now on the statements that insert into `table`, also those that fail.
+/// Blocks records that `version` served until it is unlocked.
+async fn hold_version(db: &TestDatabase, version: VersionId) -> AsyncPgConnection {
+    let mut holder = db.connect().await;
+    let hold = format!(
+        "BEGIN; SELECT FROM model_experiment_variant_version WHERE id = '{version}' FOR UPDATE"
+    );
+    raw(&mut holder, &hold).await.unwrap();
+    holder
+}
+
+/// A constraint of the host, named `host_rule`: usages cost less than 1,000.
+async fn limit_costs(conn: &mut AsyncPgConnection) {
+    let rule = "ALTER TABLE microdollar_usage ADD CONSTRAINT host_rule CHECK (cost < 1000)";
+    raw(conn, rule).await.unwrap();
+}
+
+/// Begins to count the statements that insert into `table`, also those that fail.
 async fn count_statements(conn: &mut AsyncPgConnection, table: &str) {
     let sql = format!(
         "CREATE SEQUENCE statements;
@@ -126,7 +150,7 @@ async fn count_statements(conn: &mut AsyncPgConnection, table: &str) {
     raw(conn, &sql).await.unwrap();
 }
 
-/// How many statements were counted since the last time.
+/// How many statements were counted since the last call.
 async fn statements(conn: &mut AsyncPgConnection) -> i64 {
     // A sequence is never rolled back.
     let sql = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS number FROM statements";
@@ -145,8 +169,8 @@ async fn until_empty(recorder: &Recorder) {
 }
 
 #[tokio::test]
-async fn what_is_taken_is_recorded() {
-    for options in both_ways() {
+async fn every_record_is_recorded() {
+    for options in both_modes() {
         let (db, mut conn, version) = database().await;
         let recorder = start(&db.options(), options).await;
         let mut receipts = Vec::new();

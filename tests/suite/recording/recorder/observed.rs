@@ -1,37 +1,21 @@
-//! What a recorder lets its operators see, and what it doesn't.
+//! Logs and metrics of a recorder, and what `Debug` shows.
 
 use crate::recording::recorder::{
-    LONG, all_recorded, burst, database, lock, missing, options, record, said, start, unlock,
-    until_empty,
+    LONG, all_recorded, answer, burst, database, lock, missing, record, start, unlock, until_empty,
 };
 use crate::support::fixtures::{eventually, until_blocked};
 use crate::support::log::Log;
+use crate::support::metrics::values;
 use crate::support::network::Network;
-use metrics_util::CompositeKey;
-use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use model_experiments::Error;
+use crate::support::options;
+use metrics_util::debugging::DebuggingRecorder;
 use model_experiments::recording::{Outcome, Record, Usage};
-use std::collections::BTreeMap;
+use model_experiments::{Error, RecorderOptions};
 use std::time::Duration;
 use tokio::task::yield_now;
 
-/// What is measured by now, by the names without their common beginning and the labels; of a histogram, the sum.
-/// Counters and histograms begin anew.
-fn values(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
-    let named = |(key, _, description, value): (CompositeKey, _, Option<_>, _)| {
-        let key = key.key();
-        assert!(description.is_some(), "{key}");
-        let labels = key.labels().map(|label| format!(" {}", label.value())).collect::<String>();
-        let value = match value {
-            DebugValue::Counter(count) => count as f64,
-            DebugValue::Gauge(value) => value.into_inner(),
-            DebugValue::Histogram(values) => values.into_iter().map(f64::from).sum(),
-        };
-        let name = key.name().strip_prefix("model_experiments_recorder_").unwrap();
-        (format!("{name}{labels}"), value)
-    };
-    snapshotter.snapshot().into_vec().into_iter().map(named).collect()
-}
+/// The prefix of the recorder's metrics.
+const METRICS: &str = "model_experiments_recorder_";
 
 #[tokio::test]
 async fn counts_what_it_does() {
@@ -39,7 +23,8 @@ async fn counts_what_it_does() {
     let snapshotter = debugging.snapshotter();
     let _guard = metrics::set_default_local_recorder(&debugging);
     let (db, mut conn, version) = database().await;
-    let recorder = start(&db.options(), RecorderOptions::default().max_batch(10).max_records(10)).await;
+    let recorder =
+        start(&db.options(), RecorderOptions::default().max_batch(10).max_records(10)).await;
     let known = record(version);
     all_recorded(burst(&recorder, [known.clone()])).await;
     let holder = lock(&db, "model_experiment_request").await;
@@ -50,9 +35,9 @@ async fn counts_what_it_does() {
     let not = recorder.try_submit(record(version)).unwrap_err();
     assert_eq!(not.error, Error::RecorderFull);
     until_blocked(&mut conn).await;
-    let meanwhile = values(&snapshotter);
-    assert_eq!((meanwhile["rows"], meanwhile["refused_total"]), (10.0, 1.0));
-    let bytes = meanwhile["bytes"];
+    let meanwhile = values(&snapshotter, METRICS);
+    assert_eq!((meanwhile["held_records"], meanwhile["refused_total"]), (10.0, 1.0));
+    let bytes = meanwhile["held_bytes"];
     assert!(bytes > 10.0 * size_of::<Record>() as f64 && bytes < 10_000.0, "{bytes}");
     unlock(holder).await;
     let mut ends = Vec::new();
@@ -62,18 +47,18 @@ async fn counts_what_it_does() {
     assert_eq!(ends.iter().filter(|end| **end == Ok(Outcome::Recorded)).count(), 7);
     until_empty(&recorder).await;
 
-    let mut seen = values(&snapshotter);
+    let mut seen = values(&snapshotter, METRICS);
     assert!(seen.remove("batch_seconds both").unwrap() > 0.0);
     let expected = [
         ("batch_records both", 0.0),
-        ("bytes", 0.0),
+        ("held_bytes", 0.0),
         ("records_total already_recorded", 1.0),
         ("records_total failed", 2.0),
         ("records_total not_attributed", 0.0),
         ("records_total recorded", 7.0),
         ("refused_total", 0.0),
         ("retries_total both", 0.0),
-        ("rows", 0.0),
+        ("held_records", 0.0),
     ];
     assert_eq!(meanwhile["batch_records both"], 11.0);
     assert_eq!(seen, expected.map(|(name, value)| (name.to_owned(), value)).into());
@@ -91,15 +76,15 @@ async fn counts_each_part_where_billing_comes_first() {
         let _outcome = answer(receipt).await;
     }
     until_empty(&recorder).await;
-    let seen = values(&snapshotter);
+    let seen = values(&snapshotter, METRICS);
     for (name, value) in [
         ("batch_records usage", 3.0),
         ("batch_records request", 3.0),
         ("records_total failed", 0.0),
         ("records_total not_attributed", 1.0),
         ("records_total recorded", 2.0),
-        ("rows", 0.0),
-        ("bytes", 0.0),
+        ("held_records", 0.0),
+        ("held_bytes", 0.0),
     ] {
         assert_eq!(seen[name], value, "{name}");
     }
@@ -113,16 +98,16 @@ async fn an_outage_is_seen_while_it_lasts() {
     let _guard = metrics::set_default_local_recorder(&debugging);
     let (db, _conn, version) = database().await;
     let network = Network::to(&db.url()).await;
-    let recorder = start(&options_of(network.url()), RecorderOptions::default()).await;
+    let recorder = start(&options(network.url()), RecorderOptions::default()).await;
     network.cut();
     let mut receipts = burst(&recorder, [record(version)]);
     let mut retries = 0.0;
     let mut until_retried = async |rows: f64| {
         eventually("it is seen", async || {
             yield_now().await;
-            let seen = values(&snapshotter);
+            let seen = values(&snapshotter, METRICS);
             retries += seen["retries_total both"];
-            retries >= 1.0 && seen["rows"] == rows
+            retries >= 1.0 && seen["held_records"] == rows
         })
         .await;
     };
@@ -135,7 +120,7 @@ async fn an_outage_is_seen_while_it_lasts() {
     network.mend();
     all_recorded(receipts).await;
     assert_eq!(recorder.shutdown(LONG).await, []);
-    assert_eq!(values(&snapshotter)["rows"], 0.0);
+    assert_eq!(values(&snapshotter, METRICS)["held_records"], 0.0);
 }
 
 #[tokio::test]
@@ -149,8 +134,8 @@ async fn what_comes_back_at_a_shutdown_is_counted_as_held_no_more() {
     let receipts = burst(&recorder, (0..6).map(|_| record(version)));
     until_blocked(&mut conn).await;
     assert_eq!(recorder.shutdown(Duration::ZERO).await.len(), 6);
-    let seen = values(&snapshotter);
-    assert_eq!((seen["rows"], seen["bytes"]), (0.0, 0.0));
+    let seen = values(&snapshotter, METRICS);
+    assert_eq!((seen["held_records"], seen["held_bytes"]), (0.0, 0.0));
     assert_eq!(seen["records_total failed"], 6.0);
     assert_eq!(receipts.len(), 6);
     unlock(holder).await;

@@ -1,17 +1,17 @@
-//! What a receipt says, and when.
+//! The answer of a receipt.
 
 use crate::recording::recorder::{
-    all_recorded, both_ways, burst, database, lock, missing, options, record, recorded, said,
-    start, unlock,
+    all_recorded, answer, both_modes, burst, burst_of, costing, database, limit_costs, lock,
+    missing, record, start, unlock,
 };
-use crate::support::fixtures::{Recorded, raw, until_blocked, until_many_blocked};
+use crate::support::fixtures::{Recorded, recorded, until_blocked, until_many_blocked};
 use futures_util::FutureExt;
-use model_experiments::Error;
 use model_experiments::recording::{self, Outcome, Record, Usage};
+use model_experiments::{Error, RecorderOptions};
 
 #[tokio::test]
-async fn a_record_is_there_when_its_receipt_says_so() {
-    for options in both_ways() {
+async fn a_record_is_committed_when_its_receipt_is_answered() {
+    for options in both_modes() {
         let (db, mut conn, version) = database().await;
         let recorder = start(&db.options(), options).await;
         for _ in 0..20 {
@@ -28,7 +28,7 @@ async fn a_record_is_there_when_its_receipt_says_so() {
 
 #[tokio::test]
 async fn no_receipt_is_answered_before_its_record_is_committed() {
-    for options in both_ways() {
+    for options in both_modes() {
         let (db, mut conn, version) = database().await;
         let recorder = start(&db.options(), options).await;
         let holder = lock(&db, "model_experiment_request").await;
@@ -43,13 +43,14 @@ async fn no_receipt_is_answered_before_its_record_is_committed() {
 }
 
 #[tokio::test]
-async fn what_is_given_again_is_recorded_once() {
-    for options in both_ways() {
+async fn a_repeated_record_is_recorded_once() {
+    for options in both_modes() {
         let (db, mut conn, version) = database().await;
-        let recorders = [start(&db.options(), options.clone()).await, start(&db.options(), options).await];
+        let recorders =
+            [start(&db.options(), options.clone()).await, start(&db.options(), options).await];
         let record = record(version);
-        let [first, again] =
-            <[_; 2]>::try_from(burst(&recorders[0], [(); 2].map(|()| record.clone()))).unwrap();
+        let [recorder, _] = &recorders;
+        let [first, again] = burst_of(recorder, [record.clone(), record.clone()]);
         assert_eq!(answer(first).await, Ok(Outcome::Recorded));
         assert_eq!(answer(again).await, Ok(Outcome::AlreadyRecorded));
         for recorder in &recorders {
@@ -61,9 +62,12 @@ async fn what_is_given_again_is_recorded_once() {
 }
 
 #[tokio::test]
-async fn what_is_given_to_two_at_once_is_recorded_by_one() {
+async fn one_of_two_recorders_records_a_record_that_both_got() {
     let (db, mut conn, version) = database().await;
-    let recorders = [start(&db.options(), RecorderOptions::default()).await, start(&db.options(), RecorderOptions::default()).await];
+    let recorders = [
+        start(&db.options(), RecorderOptions::default()).await,
+        start(&db.options(), RecorderOptions::default()).await,
+    ];
     let holder = lock(&db, "microdollar_usage").await;
     let record = record(version);
     let receipts = recorders.each_ref().map(|it| it.try_submit(record.clone()).unwrap());
@@ -86,8 +90,8 @@ async fn other_content_under_the_same_id_is_named_by_column() {
         let recorder = start(&db.options(), options).await;
         let record = record(version);
         let id = record.usage.id;
-        let dearer = Usage { cost: 7, has_error: true, ..record.usage.clone() };
-        let other_usage = Record::new(dearer, record.request.clone());
+        let costlier = Usage { cost: 7, has_error: true, ..record.usage.clone() };
+        let other_usage = Record::new(costlier, record.request.clone());
         let named = record.request.clone().client_request_id("client-1");
         let other_request = Record::new(record.usage.clone(), named);
         let differently = |columns: &[&'static str]| Error::RecordedDifferently {
@@ -97,18 +101,12 @@ async fn other_content_under_the_same_id_is_named_by_column() {
         // In the statement that records the first, and in a later one.
         for first in [Outcome::Recorded, Outcome::AlreadyRecorded] {
             let given = [record.clone(), other_usage.clone(), other_request.clone()];
-            let mut said_of = Vec::new();
-            for receipt in burst(&recorder, given) {
-                said_of.push(answer(receipt).await);
-            }
-            let [of_record, of_usage, of_request] = <[_; 3]>::try_from(said_of).unwrap();
-            assert_eq!(of_record, Ok(first));
-            let not = of_usage.unwrap_err();
-            assert_eq!(
-                (*not.record, not.error),
-                (other_usage.clone(), differently(&["cost", "has_error"]))
-            );
-            let not = of_request.unwrap_err();
+            let [of_record, of_usage, of_request] = burst_of(&recorder, given);
+            assert_eq!(answer(of_record).await, Ok(first));
+            let not = answer(of_usage).await.unwrap_err();
+            assert_eq!(*not.record, other_usage);
+            assert_eq!(not.error, differently(&["cost", "has_error"]));
+            let not = answer(of_request).await.unwrap_err();
             assert_eq!(*not.record, other_request);
             let reason = differently(&["client_request_id"]);
             if is_billing_first {
@@ -124,25 +122,28 @@ async fn other_content_under_the_same_id_is_named_by_column() {
 }
 
 #[tokio::test]
-async fn a_version_that_is_not_there_is_named() {
+async fn a_version_that_does_not_exist_is_named() {
     let (db, mut conn, version) = database().await;
     let recorder = start(&db.options(), RecorderOptions::default()).await;
-    let unknown = [missing(), missing()];
-    let given = [unknown[0], version, unknown[1]].map(record);
-    let [first, known, second] = <[_; 3]>::try_from(burst(&recorder, given.clone())).unwrap();
-    all_recorded([known]).await;
-    for (receipt, record, version) in
-        [(first, &given[0], unknown[0]), (second, &given[2], unknown[1])]
-    {
-        let not = answer(receipt).await.unwrap_err();
-        assert_eq!((&*not.record, not.error), (record, Error::VersionNotFound(version)));
+    let versions = [missing(), version, missing()];
+    let given = versions.map(record);
+    let receipts = burst_of(&recorder, given.clone());
+    for ((receipt, record), of_record) in receipts.into_iter().zip(given).zip(versions) {
+        match answer(receipt).await {
+            Ok(outcome) => assert_eq!((outcome, of_record), (Outcome::Recorded, version)),
+            Err(not) => {
+                assert_ne!(of_record, version);
+                assert_eq!(*not.record, record);
+                assert_eq!(not.error, Error::VersionNotFound(of_record));
+            }
+        }
     }
     assert_eq!(recorded(&mut conn).await, Recorded::both(1));
 }
 
 #[tokio::test]
 async fn bad_values_are_refused_at_once() {
-    for (is_billing_first, options) in [false, true].into_iter().zip(both_ways()) {
+    for (is_billing_first, options) in [false, true].into_iter().zip(both_modes()) {
         let (db, mut conn, version) = database().await;
         let recorder = start(&db.options(), options).await;
         let of = |usage| Record::new(usage, record(version).request);
@@ -155,7 +156,7 @@ async fn bad_values_are_refused_at_once() {
             ("project_id", of(Usage { project_id: some(&"x".repeat(65_537)), ..Usage::new("u") })),
             ("client_request_id", Record::new(Usage::new("user-1"), named)),
         ] {
-            // Where billing comes first, nothing that a client says keeps it from being billed.
+            // With billing first, a bad id of the client's doesn't keep the usage from being billed.
             if is_billing_first && field == "client_request_id" {
                 continue;
             }
@@ -176,18 +177,16 @@ async fn bad_values_are_refused_at_once() {
 }
 
 #[tokio::test]
-async fn a_constraint_of_the_hosts_is_named() {
-    for options in both_ways() {
+async fn a_constraint_of_the_host_is_named() {
+    for options in both_modes() {
         let (db, mut conn, version) = database().await;
-        let rule = "ALTER TABLE microdollar_usage ADD CONSTRAINT host_rule CHECK (cost < 1000)";
-        raw(&mut conn, rule).await.unwrap();
+        limit_costs(&mut conn).await;
         let recorder = start(&db.options(), options).await;
-        let dear = Usage { cost: 1_000, ..Usage::new("user-1") };
-        let dear = Record::new(dear, record(version).request);
-        let given = [record(version), dear.clone(), record(version)];
-        let [first, of_dear, last] = <[_; 3]>::try_from(burst(&recorder, given)).unwrap();
-        let not = answer(of_dear).await.unwrap_err();
-        assert_eq!(*not.record, dear);
+        let costly = costing(1_000, version);
+        let given = [record(version), costly.clone(), record(version)];
+        let [first, of_costly, last] = burst_of(&recorder, given);
+        let not = answer(of_costly).await.unwrap_err();
+        assert_eq!(*not.record, costly);
         assert_eq!(not.error, Error::UnknownConstraint { name: "host_rule".to_owned() });
         all_recorded([first, last]).await;
         assert_eq!(recorded(&mut conn).await, Recorded::both(2));

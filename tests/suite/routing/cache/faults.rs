@@ -1,11 +1,13 @@
 //! Outages: what a cache serves while it can't reach the database, and afterwards.
 
 use crate::routing::cache::freshness::{database_time, publish_in};
-use crate::routing::cache::{BACKENDS, cache, internal_id_of, is_served, notified, pick, polled, served, until, until_served};
-use crate::support::{TestDatabase, connect, options};
+use crate::routing::cache::{
+    BACKENDS, cache, internal_id_of, is_served, notified, pick, polled, served, until, until_served,
+};
 use crate::support::fixtures::{active, eventually, number, pid, publish_now, raw};
 use crate::support::network::Network;
 use crate::support::postgres::{Binaries, Server};
+use crate::support::{TestDatabase, connect, options};
 use chrono::TimeDelta;
 use diesel_async::AsyncPgConnection;
 use model_experiments::routing::{Route, Unavailable};
@@ -123,7 +125,8 @@ async fn is_stale_past_the_limit_and_recovers() {
     active(conn, "partner/foo").await;
     let network = Network::to(&db.url()).await;
     let limit = Duration::from_secs(4);
-    let cache = RoutingCache::start(&options(network.url()), polled().max_staleness(limit)).await.unwrap();
+    let cache =
+        RoutingCache::start(&options(network.url()), polled().max_staleness(limit)).await.unwrap();
     assert!(is_served(&pick(&cache, "partner/foo")));
     assert_eq!(pick(&cache, "partner/none"), Route::NotExperimented);
 
@@ -166,8 +169,7 @@ async fn a_server_that_crashes_and_starts_again_is_followed_again() {
     let witness = &mut connect(&url).await.unwrap();
     let victim = pid(conn).await.to_string();
     assert!(Command::new("kill").args(["-KILL", &victim]).status().unwrap().success());
-    eventually("every connection is lost", async || raw(witness, "SELECT 1").await.is_err())
-        .await;
+    eventually("every connection is lost", async || raw(witness, "SELECT 1").await.is_err()).await;
     eventually("the server is up again", async || {
         assert!(is_served(&pick(&cache, "partner/foo")));
         match connect(&url).await {

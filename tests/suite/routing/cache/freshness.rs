@@ -1,8 +1,12 @@
 //! How soon a cache sees a change.
 
-use crate::routing::cache::{cache, is_served, notified, notify, pick, polled, served, until, until_served};
+use crate::routing::cache::{
+    cache, is_served, notified, notify, pick, polled, served, until, until_served,
+};
 use crate::support::TestDatabase;
-use crate::support::fixtures::{self, active, api_key, draft, instant, key, publish_now, raw, ready, unguard, upstream};
+use crate::support::fixtures::{
+    self, active, api_key, draft, instant, key, publish_now, raw, ready, unguard, upstream,
+};
 use chrono::Duration;
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use futures_util::StreamExt;
@@ -198,9 +202,8 @@ async fn polls_find_what_nobody_notified() {
     let rotated = key("sk-2").to_json();
     let set = format!("UPDATE {versions} SET encrypted_api_key = '{rotated}'");
     raw(conn, &set).await.unwrap();
-    let is_rotated = |route: &Route| {
-        matches!(route, Route::Serve(served) if api_key(served) == "sk-2")
-    };
+    let is_rotated =
+        |route: &Route| matches!(route, Route::Serve(served) if api_key(served) == "sk-2");
     until(&cache, "partner/foo", is_rotated).await;
 
     raw(conn, "DELETE FROM model_experiment").await.unwrap();

@@ -1,8 +1,8 @@
 //! How a cache starts and ends.
 
 use crate::routing::cache::{BACKENDS, cache, is_served, notified, pick};
-use crate::support::{TestDatabase, options};
 use crate::support::fixtures::{active, eventually, free_port, number};
+use crate::support::{TestDatabase, options};
 use model_experiments::error::Transient;
 use model_experiments::routing::Subject;
 use model_experiments::{ConnectOptions, Error, RoutingCache, RoutingOptions};

@@ -66,9 +66,9 @@ async fn no_thread_sees_an_older_version_than_another_saw_before() {
         let conn = &mut db.connect().await;
         let foo = active(conn, "partner/foo").await;
         let cache = cache(&db, options).await;
-        let watched = Arc::new([foo.control.id, foo.candidate.id].map(|variant| {
-            Watched::of(variant, &cache)
-        }));
+        let watched = Arc::new(
+            [foo.control.id, foo.candidate.id].map(|variant| Watched::of(variant, &cache)),
+        );
         let is_over = Arc::new(AtomicBool::new(false));
         let watchers: Vec<_> = (0..3)
             .map(|_| {

@@ -1,11 +1,11 @@
 //! Logs and metrics of a cache, and what `Debug` shows.
 
 use crate::routing::cache::{cache, is_served, notified, notify, pick, polled, until};
-use crate::support::{TestDatabase, options};
 use crate::support::fixtures::{API_KEY, active, eventually, publish_now, raw, text, unguard};
 use crate::support::log::Log;
 use crate::support::metrics::values;
 use crate::support::network::Network;
+use crate::support::{TestDatabase, options};
 use metrics_util::debugging::DebuggingRecorder;
 use model_experiments::routing::{Route, Subject, Unavailable};
 use model_experiments::values::Timestamp;
@@ -119,7 +119,8 @@ async fn counts_what_an_outage_does_to_it() {
     active(&mut db.connect().await, "partner/foo").await;
     let network = Network::to(&db.url()).await;
     let limit = Duration::from_secs(1);
-    let cache = RoutingCache::start(&options(network.url()), polled().max_staleness(limit)).await.unwrap();
+    let cache =
+        RoutingCache::start(&options(network.url()), polled().max_staleness(limit)).await.unwrap();
     let value = |name: &str| values(&snapshotter, METRICS)[name];
     let mut polls = 0.0;
     eventually("it has polled", async || {
