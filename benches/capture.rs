@@ -1,10 +1,10 @@
-//! What capturing a prompt costs, beside the SHA-256 of what is kept.
+//! Cost of capturing a prompt, beside the SHA-256 of the captured text.
 //!
 //! ```text
 //! cargo bench --bench capture
 //! ```
 //!
-//! `docs/benchmarks.md` says what was seen.
+//! `docs/benchmarks.md` has results.
 
 #[path = "comparison/mod.rs"]
 mod comparison;
@@ -16,7 +16,7 @@ use std::hint::black_box;
 
 use comparison::Comparison;
 
-/// Prose and code as people send them: this crate's own, and a little that isn't English.
+/// Prose and code as clients send them: this crate's own, and a little that isn't English.
 const TEXTS: [&str; 6] = [
     include_str!("../README.md"),
     include_str!("../docs/testing.md"),
@@ -62,7 +62,7 @@ fn body(texts: Vec<String>) -> Value {
     json!({"model": "partner/preview-foo", "messages": texts.into_iter().map(message).collect::<Value>()})
 }
 
-/// A system prompt of about `length` bytes, and a short question.
+/// Body with a system prompt of about `length` bytes and a short question.
 fn system_prompt(length: usize) -> Value {
     json!({
         "model": "partner/preview-foo",
@@ -73,7 +73,7 @@ fn system_prompt(length: usize) -> Value {
     })
 }
 
-/// Messages of half a KiB to 4 KiB, from ever other places of the texts, until there are `length` bytes.
+/// Messages of 0.5 to 4 KiB from varying places of the texts, about `length` bytes in all.
 fn conversation(length: usize) -> Vec<String> {
     let mut left = length;
     let mut messages = Vec::new();
