@@ -1,10 +1,10 @@
-//! Cost of capturing a prompt, compared with the SHA-256 of the text that is kept.
+//! Cost of capturing a prompt, beside the SHA-256 of the captured text.
 //!
 //! ```text
 //! cargo bench --bench capture
 //! ```
 //!
-//! Results: `docs/benchmarks.md`.
+//! `docs/benchmarks.md` has results.
 
 #[path = "comparison/mod.rs"]
 mod comparison;
@@ -16,7 +16,7 @@ use std::hint::black_box;
 
 use comparison::Comparison;
 
-/// Prose and code as users send them: this crate's own, and some text that is not English.
+/// Prose and code as clients send them: this crate's own, and a little that isn't English.
 const TEXTS: [&str; 6] = [
     include_str!("../README.md"),
     include_str!("../docs/testing.md"),
@@ -37,7 +37,7 @@ fn main() {
         ("one_text_cut", body(vec!["x".repeat(over)]), true),
         ("conversation", body(conversation(under * 15 / 16)), false),
         ("conversation_cut", body(conversation(over)), true),
-        ("small_messages", body(small_messages(under / 110)), false),
+        ("small_messages", body(small(under / 110)), false),
     ] {
         let capture = PromptCapture::of(&body);
         assert_eq!(capture.was_truncated(), is_truncated, "{name}");
@@ -59,11 +59,10 @@ fn main() {
 
 fn body(texts: Vec<String>) -> Value {
     let message = |text| json!({"role": "user", "content": text});
-    let messages: Value = texts.into_iter().map(message).collect();
-    json!({"model": "partner/preview-foo", "messages": messages})
+    json!({"model": "partner/preview-foo", "messages": texts.into_iter().map(message).collect::<Value>()})
 }
 
-/// A system prompt of about `length` bytes, and a short question.
+/// Body with a system prompt of about `length` bytes and a short question.
 fn system_prompt(length: usize) -> Value {
     json!({
         "model": "partner/preview-foo",
@@ -74,7 +73,7 @@ fn system_prompt(length: usize) -> Value {
     })
 }
 
-/// Messages of half a KiB to 4 KiB from changing places in the texts, `length` bytes in total.
+/// Messages of 0.5 to 4 KiB from varying places of the texts, about `length` bytes in all.
 fn conversation(length: usize) -> Vec<String> {
     let mut left = length;
     let mut messages = Vec::new();
@@ -89,9 +88,8 @@ fn conversation(length: usize) -> Vec<String> {
     messages
 }
 
-/// `count` short messages.
-fn small_messages(count: usize) -> Vec<String> {
+fn small(messages: usize) -> Vec<String> {
     let text =
         |at| format!("Message {at}: what is seventeen times {at}, and how do you know it?\n");
-    (0..count).map(text).collect()
+    (0..messages).map(text).collect()
 }

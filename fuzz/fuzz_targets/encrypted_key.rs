@@ -1,4 +1,4 @@
-//! An encrypted key that is accepted is written back unchanged, decrypts only as it was encrypted, and is
+//! An accepted encrypted key is written back unchanged, decrypts only as it was encrypted, and is
 //! never shown.
 
 #![no_main]
@@ -24,7 +24,7 @@ static CIPHER: LazyLock<ApiKeyCipher> = LazyLock::new(|| {
         .unwrap()
 });
 
-/// A stored key, with few mistakes.
+/// Stored key with few mistakes.
 #[derive(Arbitrary)]
 struct Candidate {
     iv: Text<12>,
@@ -66,7 +66,7 @@ impl From<Candidate> for Value {
 fn accepted(json: &Value, key: &EncryptedApiKey) {
     assert_eq!(&key.to_json(), json);
     assert_eq!(format!("{key:?}"), "EncryptedApiKey([redacted])");
-    // To make one up that decrypts is what the cipher prevents.
+    // The cipher prevents that a made-up key decrypts.
     assert_eq!(CIPHER.decrypt(key).unwrap_err(), CipherError::WrongKey);
 }
 
@@ -75,7 +75,7 @@ fn refused(error: &InvalidValue) {
     assert!(fields.contains(&error.field()) && !error.to_string().contains(SECRET), "{error}");
 }
 
-/// A text is decrypted to itself; with one bit of one field turned, it isn't decrypted at all.
+/// Checks that a text decrypts to itself, and not at all after one bit of a field was flipped.
 fn altered(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let encrypted = match CIPHER.encrypt(&text.into()) {

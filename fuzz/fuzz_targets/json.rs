@@ -1,12 +1,12 @@
-//! JSON of any shape, made of arbitrary bytes.
+//! Arbitrary JSON.
 
 use arbitrary::{Arbitrary, Unstructured};
 use serde_json::{Map, Value};
 
-/// What stands where a key might be put by mistake: no error may repeat it.
+/// Key that stands in a wrong place; no error may quote it.
 pub const SECRET: &str = "sk-secret";
 
-/// What `data` is as JSON text, else what `T` makes of it.
+/// Reads `data` as JSON text, else as a `T`.
 pub fn read<'a, T: Arbitrary<'a> + Into<Value>>(data: &'a [u8]) -> Option<Value> {
     serde_json::from_slice(data)
         .ok()
@@ -27,11 +27,11 @@ pub enum Json {
     Object(Fields),
 }
 
-/// The fields of an object.
+/// Fields of an object.
 #[derive(Arbitrary)]
 pub struct Fields(Vec<(Name, Json)>);
 
-/// The name of a field.
+/// Name of a field.
 #[derive(Arbitrary)]
 pub enum Name {
     Any(String),

@@ -1,4 +1,4 @@
-//! A reference or digest that is read is shown as the very text it was read from, and a body is never absent.
+//! A reference or digest is displayed as the text it was parsed from; a body is never absent.
 
 #![no_main]
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
-/// What is read of `text` shows as `text`; by serde it is read and written alike.
+/// Parses `text`, and checks that the value is displayed as `text`.
 fn read<T>(text: &str) -> Option<T>
 where
     T: FromStr<Err = InvalidValue> + Display + Debug + PartialEq,
@@ -19,6 +19,7 @@ where
     Some(value)
 }
 
+/// Checks that serde reads `value` from `text` and writes it back.
 fn check_serde<T: serde::Serialize + DeserializeOwned + Debug + PartialEq>(
     text: &str,
     value: Option<&T>,
@@ -31,7 +32,7 @@ fn check_serde<T: serde::Serialize + DeserializeOwned + Debug + PartialEq>(
 }
 
 fuzz_target!(|text: &str| {
-    // What the constraints of the table let through.
+    // Texts that the constraints of the table allow.
     let is_digest =
         text.len() == 64 && text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
     let is_body = is_digest || ["__failed__", "__deleted__"].contains(&text);

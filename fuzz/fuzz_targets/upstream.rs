@@ -1,4 +1,4 @@
-//! An upstream that is accepted is written back unchanged, and holds no credential.
+//! An accepted upstream is written back unchanged, and holds no credential.
 
 #![no_main]
 
@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use json::{Fields, Json, Name, SECRET};
 
-/// An upstream, with few mistakes.
+/// Upstream with few mistakes.
 #[derive(Arbitrary)]
 struct Candidate {
     internal_id: Text,
@@ -46,7 +46,7 @@ enum Setting {
     Any(Json),
 }
 
-/// A field that may be any of those above, or none.
+/// Name of a field, which may be one of those above.
 #[derive(Arbitrary)]
 enum Other {
     Known(u8),
@@ -136,7 +136,7 @@ fn walk(json: &Value, see: &mut impl FnMut(Option<&str>, &str)) {
     }
 }
 
-/// The rule that operators are told: these names in any case, with any separator.
+/// Documented rule: these names, in any case and with any separators.
 fn is_credential(name: &str) -> bool {
     let name: String = name.chars().filter(|c| c.is_alphanumeric()).collect();
     ["apikey", "xapikey", "authorization"].iter().any(|of| name.eq_ignore_ascii_case(of))

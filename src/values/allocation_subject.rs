@@ -1,4 +1,4 @@
-//! What a request was bucketed by.
+//! Kinds of subjects that requests are bucketed by.
 
 use diesel::deserialize::FromSqlRow;
 use diesel::expression::AsExpression;
@@ -7,23 +7,23 @@ use std::{fmt, str::FromStr};
 use crate::values::invalid::InvalidValue;
 use crate::values::stored_as_text::stored_as_text;
 
-/// What a request was bucketed by.
+/// Kind of subject that a request was bucketed by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = diesel::sql_types::Text)]
 pub enum AllocationSubject {
-    /// The user's id.
+    /// Id of the user.
     User,
-    /// The machine's id, of a client that isn't signed in.
+    /// Id of the machine, if the client isn't signed in.
     Machine,
-    /// The client's IP address, when nothing else is known.
+    /// IP address of the client, if nothing else is known.
     Ip,
 }
 
 impl AllocationSubject {
-    /// Every subject, in the order of precedence.
+    /// All kinds, in order of precedence.
     pub const ALL: [Self; 3] = [Self::User, Self::Machine, Self::Ip];
 
-    /// The subject as it is stored and as it stands in the bucketing seed.
+    /// Name of the kind, as stored and as part of the bucketing seed.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",

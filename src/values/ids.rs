@@ -1,4 +1,4 @@
-//! Ids as distinct types, so that one can't stand where another belongs.
+//! Ids, each of its own type, so that the compiler tells them apart.
 
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::expression::AsExpression;
@@ -22,7 +22,7 @@ macro_rules! id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// The id as a plain UUID.
+            /// Id as a plain UUID.
             pub const fn as_uuid(&self) -> &Uuid {
                 &self.0
             }
@@ -77,31 +77,31 @@ macro_rules! id {
 }
 
 id!(
-    /// Identifies an experiment.
+    /// Id of an experiment.
     ExperimentId,
     "experiment id"
 );
 id!(
-    /// Identifies a variant, a stable slot of an experiment.
+    /// Id of a variant of an experiment.
     VariantId,
     "variant id"
 );
 id!(
-    /// Identifies a version, the immutable upstream configuration of a variant.
+    /// Id of a version, the immutable upstream configuration of a variant.
     VersionId,
     "version id"
 );
 id!(
-    /// Identifies a usage row and the request row that belongs to it.
+    /// Id of a usage and of the request that belongs to it.
     UsageId,
     "usage id"
 );
 
 impl UsageId {
-    /// A new id, made once per served request and kept on a retry.
+    /// Makes a new id. Make one per served request, and keep it on a retry.
     ///
     /// It is a UUIDv7: later ids sort higher, so that inserts append to the primary key.
-    #[expect(clippy::new_without_default, reason = "every call makes another id")]
+    #[expect(clippy::new_without_default, reason = "each call makes another id")]
     pub fn new() -> Self {
         Self(Uuid::now_v7())
     }

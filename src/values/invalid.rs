@@ -1,10 +1,10 @@
-//! Why a value was refused.
+//! Error of a refused value.
 
 use std::borrow::Cow;
 
-/// A value that breaks a rule of its type.
+/// Error of a value that breaks a rule of its type.
 ///
-/// Names the field and the rule. The refused text itself is never part of it: it could be a key.
+/// Names the field and the rule. Never quotes the refused value, which could be a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {reason}")]
 pub struct InvalidValue {
@@ -13,17 +13,17 @@ pub struct InvalidValue {
 }
 
 impl InvalidValue {
-    /// A refusal of `field`; `reason` continues the sentence that the field's name begins.
+    /// Error of `field`; `reason` continues the sentence that `field` begins.
     pub fn new(field: impl Into<Cow<'static, str>>, reason: impl Into<Cow<'static, str>>) -> Self {
         Self { field: field.into(), reason: reason.into() }
     }
 
-    /// The field that was refused, as a path: `upstream.base_url`.
+    /// Path of the refused field, such as `upstream.base_url`.
     pub fn field(&self) -> &str {
         &self.field
     }
 
-    /// The rule that was broken, as the rest of a sentence: `must not be empty`.
+    /// Broken rule, as the rest of a sentence, such as `must not be empty`.
     pub fn reason(&self) -> &str {
         &self.reason
     }

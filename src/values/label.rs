@@ -1,4 +1,4 @@
-//! What operators call a variant.
+//! Labels of variants.
 
 use diesel::deserialize::FromSqlRow;
 use diesel::expression::AsExpression;
@@ -8,22 +8,22 @@ use crate::values::invalid::InvalidValue;
 use crate::values::stored_as_text::stored_as_text;
 use crate::values::text::storable;
 
-/// What operators call a variant, such as `control`: 1 to 64 characters.
+/// Operators' name of a variant, such as `control`: 1 to 64 characters.
 ///
-/// Unique within its experiment, and never part of bucketing.
+/// Unique within its experiment. It has no influence on bucketing.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = diesel::sql_types::Text)]
 pub struct Label(String);
 
 impl Label {
-    /// The longest label, in characters.
+    /// Longest label, in characters.
     pub const MAX_CHARS: usize = 64;
 
-    /// Checks `text`.
+    /// Makes a label of `text`.
     ///
     /// # Errors
     ///
-    /// [`InvalidValue`] when it is empty, too long, or contains a NUL character.
+    /// [`InvalidValue`] if it is empty, too long, or contains a NUL character.
     pub fn new(text: impl Into<String>) -> Result<Self, InvalidValue> {
         let text = text.into();
         Self::check(&text)?;
@@ -41,7 +41,7 @@ impl Label {
         storable(FIELD, text)
     }
 
-    /// The label as text.
+    /// Label as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -57,7 +57,7 @@ impl FromStr for Label {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        // Before it is copied: it may be of any length.
+        // Checked before the copy: `text` may be of any length.
         Self::check(text)?;
         Ok(Self(text.to_owned()))
     }

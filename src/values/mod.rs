@@ -1,7 +1,7 @@
-//! The values that rows are made of: types that can't hold a bad one.
+//! Values that rows consist of, as types that hold no invalid value.
 //!
-//! Each value is checked when it is made, says on failure which field was wrong and why
-//! ([`InvalidValue`]), and maps to its column type. No message repeats the text that was refused.
+//! Each type checks its value once and maps to a column type. [`InvalidValue`] names the field and
+//! the broken rule, and never quotes the refused value.
 
 mod allocation_subject;
 mod api_key;

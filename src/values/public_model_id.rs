@@ -1,4 +1,4 @@
-//! The model id that clients ask for.
+//! Model ids that clients request.
 
 use diesel::deserialize::FromSqlRow;
 use diesel::expression::AsExpression;
@@ -7,22 +7,22 @@ use std::{borrow::Borrow, fmt, str::FromStr};
 use crate::values::invalid::InvalidValue;
 use crate::values::stored_as_text::stored_as_text;
 
-/// The model id that clients ask for, such as `partner/preview-foo`.
+/// Model id that clients request, such as `partner/preview-foo`.
 ///
-/// 1 to 200 characters, none of them white space or a control character.
+/// 1 to 200 characters, without white space and control characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = diesel::sql_types::Text)]
 pub struct PublicModelId(String);
 
 impl PublicModelId {
-    /// The longest id, in characters.
+    /// Longest id, in characters.
     pub const MAX_CHARS: usize = 200;
 
-    /// Checks `text`.
+    /// Makes an id of `text`.
     ///
     /// # Errors
     ///
-    /// [`InvalidValue`] when it is empty, too long, or contains white space or a control character.
+    /// [`InvalidValue`] if it is empty, too long, or contains white space or a control character.
     pub fn new(text: impl Into<String>) -> Result<Self, InvalidValue> {
         let text = text.into();
         Self::check(&text)?;
@@ -46,11 +46,11 @@ impl PublicModelId {
         Ok(())
     }
 
-    /// Checks `text`, and that it begins with none of the prefixes that the host keeps for itself.
+    /// Makes an id of `text`, unless it begins with a prefix that the host reserves for itself.
     ///
     /// # Errors
     ///
-    /// As [`PublicModelId::new`], and when `text` begins with one of `reserved`.
+    /// As [`PublicModelId::new`], and if `text` begins with one of `reserved`.
     pub fn with_reserved_prefixes(
         text: impl Into<String>,
         reserved: &[&str],
@@ -65,7 +65,7 @@ impl PublicModelId {
         }
     }
 
-    /// The id as text.
+    /// Id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -87,7 +87,7 @@ impl FromStr for PublicModelId {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        // Before it is copied: it may be of any length.
+        // Checked before the copy: `text` may be of any length.
         Self::check(text)?;
         Ok(Self(text.to_owned()))
     }

@@ -1,4 +1,4 @@
-//! Where in its life an experiment is.
+//! Statuses of experiments.
 
 use diesel::deserialize::FromSqlRow;
 use diesel::expression::AsExpression;
@@ -7,27 +7,28 @@ use std::{fmt, str::FromStr};
 use crate::values::invalid::InvalidValue;
 use crate::values::stored_as_text::stored_as_text;
 
-/// Where in its life an experiment is.
+/// Status of an experiment.
 ///
-/// `draft → active ⇄ paused`, and from active or paused to `completed`. A draft may be deleted.
+/// Transitions: `draft → active`, `active ⇄ paused`, `active → completed`, `paused → completed`.
+/// A draft may be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = diesel::sql_types::Text)]
 pub enum Status {
-    /// Being built: the only status in which the structure may change; not routed.
+    /// In preparation and not routed. Only a draft's structure may change.
     Draft,
-    /// Routed: its variants serve the public model id.
+    /// Routed; its variants serve the public model id.
     Active,
-    /// Routed, but closed: the gateway answers "not found" for the public model id.
+    /// Routed, but closed; the gateway answers "not found" for the public model id.
     Paused,
-    /// Over: not routed, and nothing changes any more but its name, description and archiving.
+    /// Ended and not routed. Only its name, description and archiving may change.
     Completed,
 }
 
 impl Status {
-    /// Every status, in the order of an experiment's life.
+    /// All statuses, in the order of an experiment's life.
     pub const ALL: [Self; 4] = [Self::Draft, Self::Active, Self::Paused, Self::Completed];
 
-    /// The status as it is stored.
+    /// Name of the status, as stored.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Draft => "draft",

@@ -1,6 +1,6 @@
-//! The mapping of values that are stored and shown as text.
+//! Mapping of values to text columns and serde strings.
 
-/// Maps a type that has `Display` and `FromStr<Err = InvalidValue>` to `text` and to a serde string.
+/// Implements Diesel's and serde's traits by `Display` and `FromStr<Err = InvalidValue>`.
 macro_rules! stored_as_text {
     ($type:ty) => {
         impl diesel::serialize::ToSql<diesel::sql_types::Text, diesel::pg::Pg> for $type {

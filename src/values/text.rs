@@ -1,15 +1,17 @@
-//! What PostgreSQL can store as text.
+//! Rules of text that PostgreSQL stores.
 
 use crate::values::invalid::InvalidValue;
 
-/// The longest text, in bytes. PostgreSQL would take up to a gigabyte, and beyond that end the connection after
-/// the text was copied and sent; no name, id or description is anywhere near this.
+/// Longest text, in bytes: far longer than any name, id or description.
+///
+/// PostgreSQL takes up to a gigabyte. Beyond that it closes the connection, after the text was
+/// copied and sent.
 pub(crate) const MAX_TEXT: usize = 65_536;
 
-/// The longest text in an index, in bytes: a page of an index has no room for much longer ones.
+/// Longest indexed text, in bytes; an index page has no room for much longer ones.
 const MAX_INDEXED: usize = 2_048;
 
-/// Refuses text that is too long, or that PostgreSQL can't store: it has no NUL character.
+/// Refuses text that is too long or contains NUL, which PostgreSQL can't store.
 pub(crate) fn storable(field: &str, text: &str) -> Result<(), InvalidValue> {
     if text.len() > MAX_TEXT {
         return Err(InvalidValue::new(field.to_owned(), "must be at most 65536 bytes long"));
@@ -20,7 +22,7 @@ pub(crate) fn storable(field: &str, text: &str) -> Result<(), InvalidValue> {
     Ok(())
 }
 
-/// Refuses text that PostgreSQL can't store in an indexed column.
+/// Refuses text that an indexed column can't store.
 pub(crate) fn indexable(field: &str, text: &str) -> Result<(), InvalidValue> {
     if text.len() > MAX_INDEXED {
         return Err(InvalidValue::new(field.to_owned(), "must be at most 2048 bytes long"));
@@ -28,7 +30,7 @@ pub(crate) fn indexable(field: &str, text: &str) -> Result<(), InvalidValue> {
     storable(field, text)
 }
 
-/// Gives back the memory that the text doesn't use, and tells how many bytes it does.
+/// Frees unused capacity, and returns the number of bytes still allocated.
 pub(crate) fn shrink_to_fit(text: &mut String) -> usize {
     text.shrink_to_fit();
     text.capacity()

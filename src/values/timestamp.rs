@@ -1,4 +1,4 @@
-//! Instants as PostgreSQL keeps them.
+//! Instants of microsecond precision.
 
 use chrono::{DateTime, SubsecRound, TimeDelta, TimeZone, Utc};
 use diesel::deserialize::{self, FromSql, FromSqlRow};
@@ -12,10 +12,9 @@ use std::ops::{Add, Sub};
 
 use crate::values::invalid::InvalidValue;
 
-/// An instant with PostgreSQL's precision, the microsecond.
+/// Instant in microseconds, which is PostgreSQL's precision.
 ///
-/// What is finer is cut off when the instant is made, so that it compares equal to itself after it
-/// was stored.
+/// Constructors cut off finer digits, so that an instant equals itself after it was stored.
 #[derive(
     Debug,
     Clone,
@@ -35,7 +34,7 @@ use crate::values::invalid::InvalidValue;
 pub struct Timestamp(DateTime<Utc>);
 
 impl Timestamp {
-    /// This instant by the machine's clock.
+    /// Current time of the machine's clock.
     #[expect(
         clippy::disallowed_methods,
         reason = "the application makes the instants that it records"
@@ -44,7 +43,7 @@ impl Timestamp {
         Self(Utc::now().trunc_subsecs(6))
     }
 
-    /// The instant with microseconds as its finest digits.
+    /// Instant as a `DateTime` without finer digits than microseconds.
     pub const fn as_datetime(&self) -> &DateTime<Utc> {
         &self.0
     }
@@ -53,14 +52,18 @@ impl Timestamp {
 impl TryFrom<DateTime<Utc>> for Timestamp {
     type Error = InvalidValue;
 
-    /// Cuts `instant` to microseconds; refuses what lies before PostgreSQL's calendar, 4714 BC, and a leap
-    /// second that is the last one of chrono's.
+    /// Cuts `instant` to microseconds; a leap second becomes the second after it.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidValue`] before 4714-11-24 BC, where PostgreSQL's calendar begins, and for a leap
+    /// second at the end of chrono's.
     fn try_from(instant: DateTime<Utc>) -> Result<Self, InvalidValue> {
         let first = Utc.with_ymd_and_hms(-4713, 11, 24, 0, 0, 0).single();
         if first.is_some_and(|first| instant < first) {
             return Err(InvalidValue::new("timestamp", "must not lie before 4714-11-24 BC"));
         }
-        // A leap second becomes the one after it, as in PostgreSQL.
+        // Carries a leap second over, as PostgreSQL does.
         DateTime::from_timestamp_micros(instant.timestamp_micros())
             .map(Self)
             .ok_or_else(|| InvalidValue::new("timestamp", "must lie before the year 262143"))
@@ -75,7 +78,7 @@ impl From<Timestamp> for DateTime<Utc> {
 
 /// # Panics
 ///
-/// When the result lies outside of what a timestamp can be.
+/// If the result is out of a timestamp's range.
 impl Add<TimeDelta> for Timestamp {
     type Output = Self;
 
@@ -90,7 +93,7 @@ impl Add<TimeDelta> for Timestamp {
 
 /// # Panics
 ///
-/// When the result lies outside of what a timestamp can be.
+/// If the result is out of a timestamp's range.
 impl Sub<TimeDelta> for Timestamp {
     type Output = Self;
 

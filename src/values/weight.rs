@@ -1,4 +1,4 @@
-//! A variant's share of users.
+//! Weights of variants.
 
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::expression::AsExpression;
@@ -10,7 +10,9 @@ use std::fmt;
 
 use crate::values::invalid::InvalidValue;
 
-/// A variant's share of users, relative to the sum of its experiment's weights: 1 to [`i32::MAX`].
+/// Share of users that a variant serves, relative to the sum of all weights of its experiment.
+///
+/// 1 to [`i32::MAX`].
 #[derive(
     Debug,
     Clone,
@@ -30,11 +32,11 @@ use crate::values::invalid::InvalidValue;
 pub struct Weight(i32);
 
 impl Weight {
-    /// Checks `weight`.
+    /// Makes a weight of `weight`.
     ///
     /// # Errors
     ///
-    /// [`InvalidValue`] when it isn't positive.
+    /// [`InvalidValue`] if it isn't positive.
     pub fn new(weight: i32) -> Result<Self, InvalidValue> {
         if weight < 1 {
             return Err(InvalidValue::new("weight", "must be at least 1"));
@@ -42,7 +44,7 @@ impl Weight {
         Ok(Self(weight))
     }
 
-    /// The weight as a number.
+    /// Weight as a number.
     pub const fn get(self) -> i32 {
         self.0
     }

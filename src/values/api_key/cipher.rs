@@ -1,4 +1,4 @@
-//! Encrypting and decrypting upstream API keys.
+//! Encryption and decryption of API keys.
 
 use aes_gcm::aead::{AeadInOut, Generate, KeyInit, Nonce, Tag};
 use aes_gcm::{Aes256Gcm, Key};
@@ -12,14 +12,14 @@ use crate::values::api_key::encrypted::EncryptedApiKey;
 use crate::values::invalid::InvalidValue;
 use crate::values::text::MAX_TEXT;
 
-/// The longest API key, in bytes: one whose ciphertext is stored as the longest text.
+/// Longest API key, in bytes; its ciphertext in base64 is as long as [`MAX_TEXT`].
 const MAX_API_KEY: usize = MAX_TEXT / 4 * 3;
 
-/// Encrypts API keys with AES-256-GCM under a primary key, and decrypts what was encrypted under it or a
-/// previous one.
+/// Cipher of API keys: AES-256-GCM under master keys.
 ///
-/// There is no associated data. Each encryption draws a random 12-byte nonce, so a master key is
-/// good for 2³² API keys (NIST SP 800-38D, 8.3).
+/// Encrypts under the primary key, and decrypts under it and any previous ones. There is no
+/// associated data. Each encryption draws a random 12-byte nonce, so a master key may encrypt at
+/// most 2³² API keys (NIST SP 800-38D, 8.3).
 ///
 /// ```
 /// use model_experiments::values::ApiKeyCipher;
@@ -37,46 +37,44 @@ pub struct ApiKeyCipher {
     previous: Vec<Aes256Gcm>,
 }
 
-/// Why an API key couldn't be encrypted or decrypted. Says nothing of the key.
+/// Error of encrypting or decrypting an API key, which it never quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CipherError {
     /// The API key to encrypt is empty.
     #[error("an API key must not be empty")]
     EmptyApiKey,
-    /// The system gave no random nonce.
-    #[error("the system's random number generator failed")]
+    /// The system supplied no random nonce.
+    #[error("the system's random number generator failed; retry")]
     NoRandomness,
     /// The API key to encrypt is longer than 49,152 bytes.
     #[error("an API key must be at most 49152 bytes long")]
     TooLong,
-    /// Neither the primary key nor a previous one decrypts it: it was encrypted under another
-    /// key, or was altered.
+    /// No key decrypts it: it was encrypted under another master key, or altered.
     #[error(
         "no key of this cipher decrypts the API key; add the master key it was encrypted under"
     )]
     WrongKey,
-    /// It decrypts, but not to UTF-8 text.
-    #[error("the decrypted API key is not UTF-8 text")]
+    /// The decrypted API key isn't UTF-8 text.
+    #[error("the decrypted API key is not UTF-8 text; publish a new key")]
     NotText,
 }
 
 impl ApiKeyCipher {
-    /// A cipher that encrypts and decrypts with `primary`, the base64 of 32 bytes.
+    /// Cipher with the primary key `primary`, the base64 of 32 bytes.
     ///
     /// # Errors
     ///
-    /// [`InvalidValue`] when `primary` isn't that.
+    /// [`InvalidValue`] if `primary` is anything else.
     pub fn new(primary: &SecretString) -> Result<Self, InvalidValue> {
         Ok(Self { primary: master_key(primary)?, previous: Vec::new() })
     }
 
-    /// The same cipher, which also decrypts what was encrypted under `previous`, the base64 of
-    /// 32 bytes.
+    /// Adds the previous key `previous`, the base64 of 32 bytes.
     ///
     /// # Errors
     ///
-    /// [`InvalidValue`] when `previous` isn't that.
+    /// [`InvalidValue`] if `previous` is anything else.
     pub fn with_previous(mut self, previous: &SecretString) -> Result<Self, InvalidValue> {
         self.previous.push(master_key(previous)?);
         Ok(self)
@@ -86,7 +84,7 @@ impl ApiKeyCipher {
     ///
     /// # Errors
     ///
-    /// [`CipherError`] when it is empty or too long, or the system has no randomness.
+    /// [`CipherError`] if `api_key` is empty or too long, or the system supplies no randomness.
     pub fn encrypt(&self, api_key: &SecretString) -> Result<EncryptedApiKey, CipherError> {
         let plaintext = api_key.expose_secret().as_bytes();
         if plaintext.is_empty() {
@@ -104,11 +102,11 @@ impl ApiKeyCipher {
         Ok(EncryptedApiKey { nonce: nonce.into(), ciphertext: buffer.to_vec(), tag: tag.into() })
     }
 
-    /// Decrypts `api_key` with the primary key, else with the previous ones.
+    /// Decrypts `api_key` under the primary key, else under a previous one.
     ///
     /// # Errors
     ///
-    /// [`CipherError`] when no key fits, it was altered, or isn't text.
+    /// [`CipherError`] if no key decrypts `api_key`, or it isn't UTF-8 text.
     pub fn decrypt(&self, api_key: &EncryptedApiKey) -> Result<SecretString, CipherError> {
         let plaintext = std::iter::once(&self.primary)
             .chain(&self.previous)
@@ -129,7 +127,7 @@ fn decrypt_with(key: &Aes256Gcm, api_key: &EncryptedApiKey) -> Option<Zeroizing<
 
 fn master_key(base64: &SecretString) -> Result<Aes256Gcm, InvalidValue> {
     let invalid = || InvalidValue::new("master key", "must be the base64 of 32 bytes");
-    // One byte more than fits, so that nothing longer passes for it.
+    // One byte longer than a key, so that longer input isn't cut to one.
     let mut bytes = Zeroizing::new([0; 33]);
     let length = STANDARD
         .decode_slice(base64.expose_secret(), bytes.as_mut_slice())
@@ -161,7 +159,7 @@ mod tests {
         EncryptedApiKey::from_json(json).unwrap()
     }
 
-    /// Made by Node's `createCipheriv('aes-256-gcm', …)` with the nonce 000102…0b.
+    /// Vectors of Node's `createCipheriv('aes-256-gcm', …)` with the nonce 000102…0b.
     #[test]
     fn decrypts_what_node_encrypted() {
         for (data, tag, expected) in [

@@ -1,4 +1,4 @@
-//! An upstream's API key as it is stored: encrypted.
+//! Encrypted API key, as it is stored.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,15 +12,19 @@ use std::fmt;
 use crate::values::invalid::InvalidValue;
 use crate::values::text::storable;
 
-/// An upstream's API key under AES-256-GCM.
+/// API key of an upstream, encrypted with AES-256-GCM.
 ///
-/// Made by [`ApiKeyCipher::encrypt`](super::ApiKeyCipher::encrypt), or read from the JSON that it is
-/// stored as: exactly `{"iv", "data", "authTag"}`, the standard, padded base64 of a 12-byte nonce, the
-/// ciphertext and the 16-byte tag, each text at most 65,536 bytes long. Node's `crypto` reads and writes the
-/// same.
+/// Made by [`ApiKeyCipher::encrypt`](crate::values::ApiKeyCipher::encrypt) or read from its stored
+/// JSON, which Node's `crypto` reads and writes too. That has exactly three fields:
 ///
-/// It is neither shown by `Debug` nor serialisable by serde, and Diesel loads it into no row: routing alone
-/// reads its column.
+/// - `iv`, a nonce of 12 bytes;
+/// - `data`, the ciphertext;
+/// - `authTag`, a tag of 16 bytes.
+///
+/// Each is standard, padded base64 of at most 65,536 bytes.
+///
+/// `Debug` doesn't show it, and serde doesn't serialise it. No row holds it: only routing reads its
+/// column.
 #[derive(Clone, PartialEq, Eq, AsExpression)]
 #[diesel(sql_type = Jsonb)]
 pub struct EncryptedApiKey {
@@ -34,7 +38,7 @@ impl EncryptedApiKey {
     ///
     /// # Errors
     ///
-    /// [`InvalidValue`] when it isn't exactly the three fields, or one isn't base64 of the right length.
+    /// [`InvalidValue`] unless `json` has exactly these fields, each base64 of the right length.
     pub fn from_json(json: Value) -> Result<Self, InvalidValue> {
         let fields = json.as_object().filter(|fields| fields.len() == 3).ok_or_else(|| {
             InvalidValue::new(
@@ -63,7 +67,7 @@ impl EncryptedApiKey {
         })
     }
 
-    /// The JSON to store, or to hand to another implementation.
+    /// JSON to store, or to pass to another implementation.
     pub fn to_json(&self) -> Value {
         json!({
             "iv": STANDARD.encode(self.nonce),

@@ -1,4 +1,4 @@
-//! An upstream's API key: encrypted where it is stored, decrypted where it is used.
+//! API keys of upstreams: encrypted for storage, decrypted for use.
 
 mod cipher;
 mod encrypted;

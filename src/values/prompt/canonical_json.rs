@@ -18,7 +18,7 @@ use crate::values::prompt::capped_text::CappedText;
 use crate::values::prompt::captured_text::CapturedText;
 use crate::values::prompt::failure::CaptureFailure;
 
-/// Most levels of arrays and objects, which bounds the recursion here.
+/// Limit of nested arrays and objects, and so of the recursion here.
 pub(super) const MAX_DEPTH: usize = 128;
 
 /// The first `cap` bytes of `value` as canonical JSON, without the array item `omitted`.
@@ -34,8 +34,9 @@ pub(super) fn canonical_json(
     Ok(CapturedText::new(out.into_text(), is_truncated))
 }
 
-/// Length of `value` as JSON if an eighth of its strings needs escaping; `None` if it has more
-/// than `levels` levels. The text is allocated once if no more needs escaping.
+/// Estimated length of `value` as JSON, with room for escapes; `None` beyond `levels` levels.
+///
+/// Allocated at once, as growing would take twice the memory.
 fn expected_length(value: &Value, omitted: Option<&Value>, levels: usize) -> Option<usize> {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => Some(8),
@@ -102,13 +103,13 @@ fn write_number(out: &mut CappedText, number: &Number) -> io::Result<()> {
         (_, Some(integer), _) if !is_negative_zero => write!(out, "{integer}"),
         (_, _, Some(double)) if double.fract() == 0.0 => write!(out, "{double}.0"),
         (_, _, Some(double)) => write!(out, "{double}"),
-        // Beyond a double's range, which `arbitrary_precision` alone allows.
+        // Beyond a double's range, which only `arbitrary_precision` allows.
         (.., None) => write!(out, "{number}"),
     }
 }
 
 fn write_string(out: &mut CappedText, string: &str) -> io::Result<()> {
-    // serde_json would scan all of a long string. A character has at most 4 bytes.
+    // A part just longer than the room, as serde_json would scan all of a long string.
     let beyond_cap = string.floor_char_boundary(out.room().saturating_add(4));
     Ok(serde_json::to_writer(out, &string[..beyond_cap])?)
 }

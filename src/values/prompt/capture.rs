@@ -12,8 +12,8 @@ pub const CAPTURE_CAP: usize = 4 << 20;
 
 /// A request body, split into its system prompt and the rest, each capped and hashed.
 ///
-/// - The system prompt is the content of `messages[0]`, if no other message has the role `system`.
-///   Text is kept as it is, other content as canonical JSON.
+/// - The system prompt is the content of `messages[0]`, if that is the only message with the role
+///   `system`. Text is kept as it is, other content as canonical JSON.
 /// - The rest is the body without that message, as canonical JSON.
 ///
 /// Canonical JSON has sorted keys and no spaces. The same body has the same hashes on every
@@ -26,17 +26,15 @@ pub const CAPTURE_CAP: usize = 4 << 20;
 ///     "model": "partner/preview-foo",
 ///     "messages": [
 ///         {"role": "system", "content": "Be brief."},
-///         {"role": "user", "content": "Why is the sky blue?"},
+///         {"role": "user", "content": "Why?"},
 ///     ],
 /// });
 /// let capture = PromptCapture::of(&body);
 /// let system = capture.system_prompt().unwrap();
 /// assert_eq!(system.text(), "Be brief.");
 /// assert_eq!(capture.system_prompt_ref(), SystemPromptRef::Sha256(Sha256Digest::of("Be brief.")));
-/// assert_eq!(
-///     capture.request_body().unwrap().text(),
-///     r#"{"messages":[{"content":"Why is the sky blue?","role":"user"}],"model":"partner/preview-foo"}"#,
-/// );
+/// let rest = r#"{"messages":[{"content":"Why?","role":"user"}],"model":"partner/preview-foo"}"#;
+/// assert_eq!(capture.request_body().unwrap().text(), rest);
 /// ```
 ///
 /// A body that can't be captured is no error: [`failure`](Self::failure) says why, and both

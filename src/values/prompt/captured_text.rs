@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::values::prompt::sha256::Sha256Digest;
 
-/// One side of a captured prompt: what to store, and the hash to store it under.
+/// One side of a captured prompt: text to store, and the hash to store it under.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CapturedText<'body> {
     text: Cow<'body, str>,

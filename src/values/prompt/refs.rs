@@ -1,4 +1,4 @@
-//! Where a request's prompt is to be found: under its hash, or a sentinel that says why not.
+//! References to prompts: a hash, or the reason why there is none.
 
 use diesel::deserialize::FromSqlRow;
 use diesel::expression::AsExpression;
@@ -12,29 +12,29 @@ const FAILED: &str = "__failed__";
 const DELETED: &str = "__deleted__";
 const ABSENT: &str = "__absent__";
 
-/// Where the system prompt of a request is to be found.
+/// Reference to the system prompt of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = diesel::sql_types::Text)]
 pub enum SystemPromptRef {
-    /// In the host's blob store under this hash.
+    /// Key of the text in the host's blob store.
     Sha256(Sha256Digest),
-    /// Nowhere: the request had no single leading system message.
+    /// The request had no single leading system message.
     Absent,
-    /// Nowhere: it wasn't captured, or couldn't be stored.
+    /// The text wasn't captured, or couldn't be stored.
     Failed,
-    /// Nowhere any more: it was deleted from the blob store.
+    /// The text was deleted from the blob store.
     Deleted,
 }
 
-/// Where the body of a request is to be found. Every request has one, so it is never absent.
+/// Reference to the rest of a request's body, which is never absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = diesel::sql_types::Text)]
 pub enum RequestBodyRef {
-    /// In the host's blob store under this hash.
+    /// Key of the text in the host's blob store.
     Sha256(Sha256Digest),
-    /// Nowhere: it wasn't captured, or couldn't be stored.
+    /// The text wasn't captured, or couldn't be stored.
     Failed,
-    /// Nowhere any more: it was deleted from the blob store.
+    /// The text was deleted from the blob store.
     Deleted,
 }
 

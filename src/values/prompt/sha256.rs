@@ -1,21 +1,21 @@
-//! SHA-256 digests, by which prompt bodies are found in the host's blob store.
+//! SHA-256 digests, the keys of prompts in the host's blob store.
 
 use sha2::{Digest, Sha256};
 use std::{fmt, str::FromStr};
 
 use crate::values::invalid::InvalidValue;
 
-/// A SHA-256 digest, shown as 64 lower-case hexadecimal digits.
+/// SHA-256 digest, displayed as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sha256Digest([u8; 32]);
 
 impl Sha256Digest {
-    /// The digest of `bytes`.
+    /// Computes the digest of `bytes`.
     pub fn of(bytes: impl AsRef<[u8]>) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The digest's 32 bytes.
+    /// Digest as 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

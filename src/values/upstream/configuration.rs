@@ -38,10 +38,8 @@ use crate::values::upstream::settings::{OpenclawSettings, OpencodeSettings};
 ///     "base_url": "https://partner.example/v1",
 ///     "extra_body": {"headers": {"X-Api-Key": "sk-123"}},
 /// })).unwrap_err();
-/// assert_eq!(
-///     error.to_string(),
-///     "upstream.extra_body.headers.X-Api-Key looks like a credential; publish it as the version's key",
-/// );
+/// assert_eq!(error.field(), "upstream.extra_body.headers.X-Api-Key");
+/// assert_eq!(error.reason(), "looks like a credential; publish it as the version's key");
 /// # Ok::<(), model_experiments::values::InvalidValue>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, AsExpression, FromSqlRow)]

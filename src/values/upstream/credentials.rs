@@ -1,4 +1,4 @@
-//! Detection of credentials, which belong into the encrypted key and not into an upstream.
+//! Detection of credentials, which a version holds encrypted and outside of its upstream.
 
 use serde_json::Value;
 
