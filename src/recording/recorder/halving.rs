@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 use crate::database::connect::answered;
 use crate::error::{Error, Result};
-use crate::recording::insertion::{Outcome, Record};
 use crate::recording::record::{attribute_many, many, usages};
 use crate::recording::recorder::pending::{Part, Row};
+use crate::recording::types::{Outcome, Record};
 
 /// What takes longer was held up by somebody, in whatever language the server says so.
 const LONG: Duration = Duration::from_secs(1);

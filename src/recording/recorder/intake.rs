@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use crate::error::{Error, Result};
-use crate::recording::insertion::Record;
 use crate::recording::recorder::capacity::{Capacity, Room};
 use crate::recording::recorder::metrics::Metrics;
 use crate::recording::recorder::pending::{NotRecorded, Part, Receipt, Row, size};
 use crate::recording::recorder::queue::{Feed, Queue};
+use crate::recording::types::Record;
 use crate::values::{InvalidValue, UsageId};
 
 /// How long requests may not get on when room is scarce: longer than it takes to find that they are blocked.

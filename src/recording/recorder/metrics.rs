@@ -3,8 +3,8 @@
 use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
 
 use crate::error::{Error, Result};
-use crate::recording::insertion::Outcome;
 use crate::recording::recorder::pending::Part;
+use crate::recording::types::Outcome;
 
 const RECORDS: &str = "model_experiments_recorder_records_total";
 const REFUSED: &str = "model_experiments_recorder_refused_total";

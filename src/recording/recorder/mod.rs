@@ -22,12 +22,12 @@ use tokio::time::timeout;
 
 use crate::database::connect::ConnectOptions;
 use crate::error::{Error, Result};
-use crate::recording::insertion::Record;
 use crate::recording::recorder::capacity::Capacity;
 use crate::recording::recorder::intake::Inlet;
 use crate::recording::recorder::pending::{Part, Row};
 use crate::recording::recorder::queue::Queue;
 use crate::recording::recorder::stage::{Lane, Lanes};
+use crate::recording::types::Record;
 
 /// How long a statement waits for somebody else's lock before it is found out whose rows are concerned: longer than it
 /// takes PostgreSQL to find a deadlock.

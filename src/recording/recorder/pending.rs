@@ -7,9 +7,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::recording::insertion::{Outcome, Record};
 use crate::recording::recorder::capacity::Room;
 use crate::recording::recorder::metrics::Metrics;
+use crate::recording::types::{Outcome, Record};
 
 /// Resolves to how recording ended: when it is committed, or when it failed for good.
 ///

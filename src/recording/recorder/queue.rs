@@ -152,11 +152,11 @@ enum Next {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recording::insertion::Record;
     use crate::recording::recorder::capacity::Capacity;
     use crate::recording::recorder::metrics::Metrics;
     use crate::recording::recorder::options::RecorderOptions;
     use crate::recording::recorder::pending::Part;
+    use crate::recording::types::Record;
     use crate::registry::seed;
     use crate::tables::requests::NewRequest;
     use crate::tables::usages::Usage;

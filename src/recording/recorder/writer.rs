@@ -211,8 +211,8 @@ fn keeps_connection(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recording::insertion::Record;
     use crate::recording::recorder::pending::Receipt;
+    use crate::recording::types::Record;
     use crate::registry::seed;
     use crate::tables::requests::NewRequest;
     use crate::tables::usages::Usage;
