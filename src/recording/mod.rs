@@ -11,7 +11,8 @@ pub(crate) mod statements;
 mod types;
 
 pub use crate::recording::recorder::Recorder;
-pub use crate::recording::recorder::{NotRecorded, Receipt, RecorderOptions};
+pub use crate::recording::recorder::options::RecorderOptions;
+pub use crate::recording::recorder::receipt::{NotRecorded, Receipt};
 pub use crate::recording::types::{Outcome, Record};
 pub use crate::tables::requests::{
     NewRequest, Request, find as find_request, list_by_client_request_id as list_requests,
