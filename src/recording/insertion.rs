@@ -1,89 +1,58 @@
-//! Inserting what isn't there yet, and telling of what is there whether it is the same.
+//! Idempotent insertion: inserts entries that are new, and compares the others with stored rows.
 
 use diesel_async::AsyncPgConnection;
 use std::collections::{HashMap, HashSet};
 
 use crate::error::{Constraint, Error, Result};
 use crate::recording::statements::{many, one};
+use crate::recording::types::{Outcome, Record};
 use crate::sql::run::Returns;
 use crate::tables::requests::{NewRequest, Request};
 use crate::tables::usages::Usage;
 use crate::values::{InvalidValue, UsageId};
 
-/// What one served request used and cost, and what served it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    /// What it used and cost.
-    pub usage: Usage,
-    /// What served it.
-    pub request: NewRequest,
-}
+/// Rounds of insertion and comparison before insertion gives up.
+///
+/// The second inserts requests of usages that were stored without one. More rounds mean that
+/// concurrent sessions record the same usages.
+const MAX_ROUNDS: usize = 10;
 
-/// How recording ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[must_use]
-pub enum Outcome {
-    /// It is recorded now.
-    Recorded,
-    /// It was recorded before, with the same content.
-    AlreadyRecorded,
-}
-
-impl Record {
-    /// The `usage` of a request, and the `request`.
-    pub fn new(usage: Usage, request: NewRequest) -> Self {
-        Self { usage, request }
-    }
-
-    pub(crate) fn check(&self) -> Result<(), InvalidValue> {
-        Insertion::from(self).check()
-    }
-
-    /// Gives back the memory that its texts don't use, and tells how many bytes they do.
-    pub(crate) fn shrink_to_fit(&mut self) -> usize {
-        self.usage.shrink_to_fit() + self.request.shrink_to_fit()
-    }
-}
-
-/// A usage, its request, or both.
+/// What to insert under one usage id: a usage, a request, or both.
 #[derive(Clone, Copy)]
-pub(super) struct Insertion<'r> {
+pub(super) struct Entry<'r> {
     pub(super) id: UsageId,
     pub(super) usage: Option<&'r Usage>,
     pub(super) request: Option<&'r NewRequest>,
 }
 
-/// How often a request may come just after it was looked for.
-const MAX_ROUNDS: usize = 10;
-
-/// What is there, by id.
+/// Stored usages and their requests, by id.
 type Stored = HashMap<UsageId, (Usage, Option<Request>)>;
 
-impl<'r> From<&'r Record> for Insertion<'r> {
+impl<'r> From<&'r Record> for Entry<'r> {
     fn from(Record { usage, request }: &'r Record) -> Self {
         Self { id: usage.id, usage: Some(usage), request: Some(request) }
     }
 }
 
-impl<'r> From<&'r Usage> for Insertion<'r> {
+impl<'r> From<&'r Usage> for Entry<'r> {
     fn from(usage: &'r Usage) -> Self {
         Self { id: usage.id, usage: Some(usage), request: None }
     }
 }
 
-impl<'r> From<(UsageId, &'r NewRequest)> for Insertion<'r> {
+impl<'r> From<(UsageId, &'r NewRequest)> for Entry<'r> {
     fn from((id, request): (UsageId, &'r NewRequest)) -> Self {
         Self { id, usage: None, request: Some(request) }
     }
 }
 
-impl Insertion<'_> {
-    pub(super) fn check(&self) -> Result<(), InvalidValue> {
+impl Entry<'_> {
+    fn check(&self) -> Result<(), InvalidValue> {
         self.usage.map_or(Ok(()), Usage::check)?;
         self.request.map_or(Ok(()), NewRequest::check)
     }
 
-    /// How the row ends that wasn't inserted; `None` where its request still can be.
+    /// The outcome of an entry that wasn't inserted; `None` if its request is still to be inserted.
     fn compare(&self, stored: &Stored) -> Option<Result<Outcome>> {
         let Some((usage, request)) = stored.get(&self.id) else {
             return Some(Err(Error::UsageNotFound(self.id)));
@@ -100,57 +69,61 @@ impl Insertion<'_> {
     }
 }
 
-/// Inserts rows that are all of one kind, and tells of each how that ended, in their order.
+/// Inserts entries of one kind; returns the outcome of each, in their order.
 ///
-/// A row that can't be inserted whatever else is there has an error of its own; any other error is the statement's.
+/// The inner error concerns its entry alone. The outer error concerns the whole statement.
 pub(super) async fn insert(
     conn: &mut AsyncPgConnection,
-    mut rows: Vec<Insertion<'_>>,
+    mut entries: Vec<Entry<'_>>,
 ) -> Result<Vec<Result<Outcome>>> {
-    let refused = |row: &Insertion<'_>| row.check().err().map(|invalid| Err(invalid.into()));
-    let mut outcomes: Vec<Option<Result<Outcome>>> = rows.iter().map(refused).collect();
-    let mut open: Vec<usize> = (0..rows.len()).filter(|at| outcomes[*at].is_none()).collect();
+    let invalid = |entry: &Entry<'_>| entry.check().err().map(|invalid| Err(invalid.into()));
+    let mut outcomes: Vec<Option<Result<Outcome>>> = entries.iter().map(invalid).collect();
+    let mut pending: Vec<usize> =
+        (0..entries.len()).filter(|index| outcomes[*index].is_none()).collect();
     for _ in 0..MAX_ROUNDS {
-        if open.is_empty() {
+        if pending.is_empty() {
             break;
         }
-        let mut inserted = insert_new(conn, open.iter().map(|at| rows[*at]).collect()).await?;
-        open.retain(|at| {
-            let is_inserted = inserted.remove(&rows[*at].id);
+        let new = pending.iter().map(|index| entries[*index]).collect();
+        let mut inserted = insert_new(conn, new).await?;
+        pending.retain(|index| {
+            let is_inserted = inserted.remove(&entries[*index].id);
             if is_inserted {
-                outcomes[*at] = Some(Ok(Outcome::Recorded));
+                outcomes[*index] = Some(Ok(Outcome::Recorded));
             }
             !is_inserted
         });
-        let stored = stored(conn, open.iter().map(|at| rows[*at].id).collect()).await?;
-        open.retain(|at| {
-            outcomes[*at] = rows[*at].compare(&stored);
-            outcomes[*at].is_none()
+        let ids = pending.iter().map(|index| entries[*index].id).collect();
+        let stored = list_stored(conn, ids).await?;
+        pending.retain(|index| {
+            outcomes[*index] = entries[*index].compare(&stored);
+            outcomes[*index].is_none()
         });
-        // What is still open has its usage. A request may come between the insertion and the look, so both are
-        // repeated.
-        for row in &mut rows {
-            row.usage = None;
+        // Entries still pending have a stored usage without a request: insert the request alone.
+        for entry in &mut entries {
+            entry.usage = None;
         }
     }
-    if open.is_empty() {
+    if pending.is_empty() {
         Ok(outcomes.into_iter().flatten().collect())
     } else {
-        let hidden = "a request is neither inserted nor there, as if something hid it";
-        Err(Error::database(hidden))
+        Err(Error::database(
+            "a request was neither inserted nor found; check triggers and row-level security",
+        ))
     }
 }
 
-/// Inserts of each id the first row, unless it is there already, and returns the ids of those inserted.
+/// Inserts the first entry of each id unless it is stored already; returns the inserted ids.
 async fn insert_new(
     conn: &mut AsyncPgConnection,
-    mut rows: Vec<Insertion<'_>>,
+    mut entries: Vec<Entry<'_>>,
 ) -> Result<HashSet<UsageId>> {
-    // In the order of their ids, so that transactions that insert some of the same never wait for each other in a circle.
-    rows.sort_by_key(|row| row.id);
-    rows.dedup_by_key(|row| row.id);
-    let usages: Vec<_> = rows.iter().filter_map(|row| row.usage).collect();
-    let requests: Vec<_> = rows.iter().filter_map(|row| Some((row.id, row.request?))).collect();
+    // One order for all transactions, so that concurrent insertions of the same ids can't deadlock.
+    entries.sort_by_key(|entry| entry.id);
+    entries.dedup_by_key(|entry| entry.id);
+    let usages: Vec<_> = entries.iter().filter_map(|entry| entry.usage).collect();
+    let requests: Vec<_> =
+        entries.iter().filter_map(|entry| Some((entry.id, entry.request?))).collect();
     let inserted = match (&usages[..], &requests[..]) {
         ([usage], [(_, request)]) => {
             one::insert_usage_with_request_query(usage, request).load(conn).await
@@ -169,7 +142,7 @@ async fn insert_new(
     Ok(inserted.into_iter().collect())
 }
 
-async fn stored(conn: &mut AsyncPgConnection, ids: Vec<UsageId>) -> Result<Stored> {
+async fn list_stored(conn: &mut AsyncPgConnection, ids: Vec<UsageId>) -> Result<Stored> {
     if ids.is_empty() {
         return Ok(Stored::new());
     }
@@ -177,7 +150,7 @@ async fn stored(conn: &mut AsyncPgConnection, ids: Vec<UsageId>) -> Result<Store
     Ok(stored.into_iter().map(|(usage, request)| (usage.id, (usage, request))).collect())
 }
 
-/// Only of a single request is it known which version isn't there.
+/// Names the missing version, which a violation doesn't, if the statement had a single request.
 fn name_version(error: Error, requests: &[(UsageId, &NewRequest)]) -> Error {
     match (error, requests) {
         (Error::Violated { constraint: Constraint::RequestVersion }, [(_, request)]) => {

@@ -6,9 +6,10 @@ use tokio::time::Instant;
 
 use crate::database::connect::answered;
 use crate::error::{Error, Result};
-use crate::recording::insertion::{Outcome, Record};
 use crate::recording::record::{attribute_many, many, usages};
-use crate::recording::recorder::pending::{Part, Row};
+use crate::recording::recorder::part::Part;
+use crate::recording::recorder::pending_record::PendingRecord;
+use crate::recording::types::{Outcome, Record};
 
 /// What takes longer was held up by somebody, in whatever language the server says so.
 const LONG: Duration = Duration::from_secs(1);
@@ -46,12 +47,12 @@ impl<'c> Statements<'c> {
     /// at most.
     ///
     /// An error is the server's. The inner error is why rows are left, while others may get through.
-    pub(super) async fn write(mut self, rows: &mut [Row]) -> Result<Result<()>> {
+    pub(super) async fn write(mut self, rows: &mut [PendingRecord]) -> Result<Result<()>> {
         self.write_part(rows).await?;
         Ok(self.why.map_or(Ok(()), Err))
     }
 
-    async fn write_part(&mut self, rows: &mut [Row]) -> Result<()> {
+    async fn write_part(&mut self, rows: &mut [PendingRecord]) -> Result<()> {
         match self.together(rows).await? {
             None => Ok(()),
             Some(trouble) => self.halve(rows, trouble).await,
@@ -59,10 +60,10 @@ impl<'c> Statements<'c> {
     }
 
     /// Writes rows that weren't written together.
-    async fn halve(&mut self, mut rows: &mut [Row], trouble: Trouble) -> Result<()> {
+    async fn halve(&mut self, mut rows: &mut [PendingRecord], trouble: Trouble) -> Result<()> {
         match (trouble, &mut *rows) {
             (Trouble::Refused(error), [row]) => {
-                row.failed(error);
+                row.fail(error);
                 return Ok(());
             }
             // To find out by waiting again and again who is blocked would take long.
@@ -100,15 +101,15 @@ impl<'c> Statements<'c> {
     }
 
     /// Writes all rows in one statement, or none.
-    async fn together(&mut self, rows: &mut [Row]) -> Result<Option<Trouble>> {
+    async fn together(&mut self, rows: &mut [PendingRecord]) -> Result<Option<Trouble>> {
         let start = Instant::now();
         let error = match answered(self.timeout, self.run(rows)).await {
             Ok(outcomes) => {
                 self.has_written = true;
                 for (row, outcome) in rows.iter_mut().zip(outcomes) {
                     match outcome {
-                        Ok(outcome) => row.written(self.part, outcome),
-                        Err(error) => drop(row.failed(error)),
+                        Ok(outcome) => row.mark_written(self.part, outcome),
+                        Err(error) => drop(row.fail(error)),
                     }
                 }
                 return Ok(None);
@@ -126,7 +127,7 @@ impl<'c> Statements<'c> {
         }
     }
 
-    async fn run(&mut self, rows: &[Row]) -> Result<Vec<Result<Outcome>>> {
+    async fn run(&mut self, rows: &[PendingRecord]) -> Result<Vec<Result<Outcome>>> {
         let records: Vec<&Record> = rows.iter().map(|row| &*row.record).collect();
         match self.part {
             Part::Both => many(self.conn, &records).await,

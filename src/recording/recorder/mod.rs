@@ -1,17 +1,32 @@
 //! Recording in batches, behind a bounded queue.
+//!
+//! A record passes these files, in this order:
+//!
+//! 1. `intake` validates it and reserves capacity for it: `capacity` bounds what is held, and
+//!    `shedder` drops stalled requests, by `progress`, when billing comes first.
+//! 2. `pending_record` is the record from then on, until its receipt is answered.
+//! 3. `queue` collects pending records into batches.
+//! 4. `writer` takes a batch, and retries it until each record is settled. `stage` starts the
+//!    writers of each `part` of a record; `shared` is what they share.
+//! 5. `halving` writes a batch, and finds refused records by splitting it.
+//! 6. `receipt` tells the caller.
+//!
+//! `options` configures all of this; `metrics` counts it.
 
 mod capacity;
 mod halving;
 mod intake;
 mod metrics;
-mod options;
-mod pending;
+pub(super) mod options;
+mod part;
+mod pending_record;
+mod progress;
 mod queue;
+pub(super) mod receipt;
+mod shared;
+mod shedder;
 mod stage;
 mod writer;
-
-pub use crate::recording::recorder::options::RecorderOptions;
-pub use crate::recording::recorder::pending::{NotRecorded, Receipt};
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,34 +37,28 @@ use tokio::time::timeout;
 
 use crate::database::connect::ConnectOptions;
 use crate::error::{Error, Result};
-use crate::recording::insertion::Record;
 use crate::recording::recorder::capacity::Capacity;
-use crate::recording::recorder::intake::Inlet;
-use crate::recording::recorder::pending::{Part, Row};
+use crate::recording::recorder::intake::Intake;
+use crate::recording::recorder::options::RecorderOptions;
+use crate::recording::recorder::part::Part;
+use crate::recording::recorder::pending_record::PendingRecord;
+use crate::recording::recorder::progress::Progress;
 use crate::recording::recorder::queue::Queue;
-use crate::recording::recorder::stage::{Lane, Lanes};
+use crate::recording::recorder::receipt::{NotRecorded, Receipt};
+use crate::recording::recorder::shared::Shared;
+use crate::recording::recorder::shedder::Shedder;
+use crate::recording::recorder::stage::Stage;
+use crate::recording::types::Record;
 
-/// How long a statement waits for somebody else's lock before it is found out whose rows are concerned: longer than it
-/// takes PostgreSQL to find a deadlock.
+/// Lock timeout per batch; longer than `deadlock_timeout`, so that PostgreSQL reports deadlocks
+/// itself.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Records usages with their requests in batches: whatever comes while one statement is under way is written by the next,
-/// and each caller hears of its own record when that is committed.
+/// Records usages with their requests in batches, in the background.
 ///
-/// A receipt that says [`Recorded`](crate::recording::Outcome::Recorded) or [`AlreadyRecorded`](crate::recording::Outcome::AlreadyRecorded) says that the record
-/// is in the database, once. Trouble of the moment, as when the connection is lost or the server fails over, is waited out:
-/// the statement is tried again, with growing pauses, until [`retry_for`](RecorderOptions::retry_for) is over for the record.
-/// Where a connection was lost while a statement was under way, so that nobody knows whether it was committed, trying again
-/// finds out: ids are made once. A record that the database refuses is found by halving its batch; its caller hears
-/// of it, and the others are recorded. What waits for somebody else's lock for two seconds, as when another session holds the
-/// id, or is refused for what may be the database's own trouble, as when a table is missing for a moment, is tried again row by
-/// row, over another connection, and keeps nobody waiting.
-///
-/// What is held is bounded, in records and in bytes: when the database can't keep up or can't be reached, [`submit`](Self::submit)
-/// waits for room and [`try_submit`](Self::try_submit) says [`Error::RecorderFull`]. It is held in memory alone: what has no
-/// receipt's word yet is lost with the process, so call [`shutdown`](Self::shutdown) before it ends. Clones share one recorder.
-/// When the last is dropped without a shutdown, an error is logged, and what is held is written in the background, for as
-/// long as the runtime lives.
+/// A batch takes the records that arrived while the previous one was written. Each caller gets a
+/// [`Receipt`], which resolves once its record is committed or has failed. Clones share one
+/// recorder.
 ///
 /// ```no_run
 /// use model_experiments::recording::{NewRequest, Record, Usage};
@@ -64,54 +73,102 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// let usage = Usage { input_tokens: 1_200, output_tokens: 80, ..Usage::new("user-7") };
 /// let request = NewRequest::served_by(served);
 /// let receipt = recorder.submit(Record::new(usage, request)).await?;
-/// // It will be recorded, whether or not anybody waits for that:
+/// // Optional: the record is written whether or not its receipt is awaited.
 /// let _outcome = receipt.await?;
 ///
-/// for lost in recorder.shutdown(Duration::from_secs(30)).await {
-///     eprintln!("{lost}"); // and keep lost.record for later
+/// for not_recorded in recorder.shutdown(Duration::from_secs(30)).await {
+///     eprintln!("{not_recorded}"); // keep not_recorded.record, and record it later
 /// }
 /// # Ok(())
 /// # }
 /// ```
 ///
+/// # Guarantees
+///
+/// A receipt that resolves to [`Recorded`](crate::recording::Outcome::Recorded) or
+/// [`AlreadyRecorded`](crate::recording::Outcome::AlreadyRecorded) means that the record is
+/// committed, exactly once. Recording is idempotent by the usage's id, so a statement whose
+/// connection was lost is retried safely.
+///
+/// Durability is that of PostgreSQL's commit: with `synchronous_commit = off`, a crash of the
+/// server may lose acknowledged records.
+///
+/// Records are held in memory alone. A record whose receipt isn't resolved is lost with the
+/// process.
+///
+/// # Retries
+///
+/// - **The server or the connection fails**: the batch is retried with exponential backoff, until
+///   [`retry_for`](RecorderOptions::retry_for) after each record was accepted.
+/// - **The database refuses a record**: the batch is halved until the record is found. Its receipt
+///   resolves to the error, and the other records are written.
+/// - **A record is blocked**, by a lock for more than two seconds or by an error that may be
+///   temporary, as a missing table: it is retried by itself, over another connection, and delays no
+///   other record.
+///
+/// # Capacity
+///
+/// What is held is bounded in [records](RecorderOptions::max_records) and in
+/// [bytes](RecorderOptions::max_bytes). Without capacity, [`submit`](Self::submit) waits and
+/// [`try_submit`](Self::try_submit) fails with [`Error::RecorderFull`].
+///
+/// # Shutdown
+///
+/// Call [`shutdown`](Self::shutdown) before the process ends. When the last clone is dropped
+/// without it, an error is logged, and held records are written for as long as the runtime lives.
+///
 /// # Billing first
 ///
-/// With [`billing_first`](RecorderOptions::billing_first), usages are written by themselves, and each request after its
-/// usage was committed, by other connections. What goes wrong with a request is [`Error::NotAttributed`] then: its usage is
-/// recorded. When more than half of the room is taken and no request has got on for four seconds, while usages could, those that
-/// wait make way, and come back with [`Error::RecorderFull`] as the reason. What wasn't attributed is listed by the
-/// [loss ledger](crate::reports::loss_ledger), and can be attributed later.
+/// With [`billing_first`](RecorderOptions::billing_first), usages are written by themselves, and
+/// each request after its usage was committed, over other connections. If only the request fails,
+/// the receipt resolves to [`Error::NotAttributed`].
 ///
-/// # Durability
-///
-/// It is that of PostgreSQL's commit: with `synchronous_commit = off`, the server may lose in a crash what it
-/// has acknowledged.
+/// Queued requests are shed when more than half of the capacity is taken and no request was written
+/// or failed for four seconds, unless usages are stalled too. They fail with
+/// [`Error::NotAttributed`], with [`Error::RecorderFull`] as its reason. The
+/// [loss ledger](crate::reports::loss_ledger) lists usages without a request, to attribute later.
 ///
 /// # Metrics
 ///
-/// Through the `metrics` facade, to the recorder of metrics that is installed when it starts, where `…` stands for
-/// `model_experiments_recorder`: the counters `…_records_total` with the label `outcome` (`recorded`, `already_recorded`,
-/// `not_attributed`, `failed`), `…_refused_total` of records for which [`try_submit`](Self::try_submit) had no room, and
-/// `…_retries_total`; the gauges `…_held_records` and `…_held_bytes` of what is held; and the histograms `…_batch_records` and
-/// `…_batch_seconds`. Retries and batches have the label `part`: `both`, or `usage` and `request` where billing comes first.
+/// Emitted through the `metrics` facade, to the metrics recorder installed when this one is
+/// started. Names begin with `model_experiments_recorder`:
+///
+/// | Name                   | Kind      | Label     | Meaning                                     |
+/// |------------------------|-----------|-----------|---------------------------------------------|
+/// | `…_records_total`      | counter   | `outcome` | records by final outcome                    |
+/// | `…_refused_total`      | counter   |           | records refused by `try_submit` when full   |
+/// | `…_retries_total`      | counter   | `part`    | attempts that failed and were retried       |
+/// | `…_held_records`       | gauge     |           | records queued or being written             |
+/// | `…_held_bytes`         | gauge     |           | memory of the records held, in bytes        |
+/// | `…_batch_records`      | histogram | `part`    | records in a batch                          |
+/// | `…_batch_seconds`      | histogram | `part`    | time to write a batch, retries included     |
+///
+/// `outcome` is `recorded`, `already_recorded`, `not_attributed` or `failed`. `part` is `both`, or
+/// `usage` and `request` with billing first.
 #[derive(Clone)]
 pub struct Recorder(Arc<Inner>);
 
 struct Inner {
-    inlet: Inlet,
+    intake: Intake,
     capacity: Arc<Capacity>,
     queues: Vec<Arc<Queue>>,
-    writers: Mutex<JoinSet<Vec<Row>>>,
+    writers: Mutex<JoinSet<Vec<PendingRecord>>>,
     stop: watch::Sender<bool>,
 }
 
 impl Recorder {
-    /// Connects, and writes in tasks of the current runtime from then on.
+    /// Connects, and starts writing in tasks of the current runtime.
     ///
     /// # Errors
     ///
-    /// - [`Error::Configuration`] when the URL or an option can't be used;
-    /// - [`Error::Transient`] when the database can't be reached.
+    /// - [`Error::Configuration`] when an option is out of its limits, or the server refuses the
+    ///   role, password, database or certificate;
+    /// - [`Error::Transient`] when the server can't be reached;
+    /// - [`Error::Database`] when the server refuses the connection for another reason.
+    ///
+    /// # Cancellation
+    ///
+    /// Nothing is started before the connection is made. Dropping the future leaves nothing behind.
     ///
     /// # Panics
     ///
@@ -126,96 +183,125 @@ impl Recorder {
             .setting("lock_timeout", &lock_timeout.as_millis().max(1).to_string());
         let conn = connect.connect_within(options.write_timeout).await?;
 
-        let (stop, told) = watch::channel(false);
         let is_billing_first = options.billing_first;
         let capacity = Arc::new(Capacity::new(&options));
-        let mut lanes = Lanes {
+        let progress = Arc::new(Progress::new());
+        let (stop, stopped) = watch::channel(false);
+        let shared = Shared {
             options,
             connect,
             capacity: Arc::clone(&capacity),
-            stop: told,
-            writers: JoinSet::new(),
+            progress: Arc::clone(&progress),
+            stop: stopped,
         };
-        let requests = is_billing_first.then(|| lanes.start(Part::Request, None, None));
+
+        let mut writers = JoinSet::new();
+        let request_stage = is_billing_first
+            .then(|| Stage::start(Part::Request, &shared, None, None, &mut writers));
         let part = if is_billing_first { Part::Usage } else { Part::Both };
-        let Lane { feed, queues, metrics } = lanes.start(part, requests.as_ref(), Some(conn));
-        let requests: Vec<_> = requests.into_iter().flat_map(|lane| lane.queues).collect();
-        let queues = queues.into_iter().chain(requests.clone()).collect();
-        let inlet = Inlet::new(Arc::clone(&capacity), feed, part, requests, metrics);
-        let writers = Mutex::new(lanes.writers);
-        Ok(Self(Arc::new(Inner { inlet, capacity, queues, writers, stop })))
+        let first_stage =
+            Stage::start(part, &shared, request_stage.as_ref(), Some(conn), &mut writers);
+
+        let mut queues = first_stage.queues().to_vec();
+        // Drops this sender of the request stage: it closes with the writers of the first one.
+        let shedder = request_stage.map(|stage| {
+            queues.extend(stage.queues());
+            Shedder::new(Arc::clone(&capacity), progress, stage.queues())
+        });
+        let intake = Intake::new(Arc::clone(&capacity), shedder, first_stage);
+        Ok(Self(Arc::new(Inner { intake, capacity, queues, writers: Mutex::new(writers), stop })))
     }
 
-    /// Takes a record, as soon as there is room for it. The receipt resolves when it is committed, and may be dropped.
-    ///
-    /// A future that is dropped while it still waits for room drops its record too, and an error is logged: spawn it where
-    /// its caller may be cancelled, or use [`try_submit`](Self::try_submit).
+    /// Accepts a record, and waits until there is capacity for it.
     ///
     /// # Errors
     ///
-    /// At once, with nothing written:
+    /// [`NotRecorded`] returns the record with its error. At once, with nothing written:
     ///
     /// - [`Error::Invalid`] when a text contains a NUL character or is too long;
-    /// - [`Error::RecorderClosed`] after a shutdown.
+    /// - [`Error::RecorderClosed`] after a shutdown, or after the runtime of the recorder has
+    ///   ended.
     ///
     /// By the receipt:
     ///
     /// - [`Error::RecordedDifferently`] when the usage id was recorded with other content;
-    /// - [`Error::VersionNotFound`] when there is no such version, and what else the database refuses of this record;
-    /// - [`Error::NotAttributed`] when only the usage could be recorded, where billing comes first;
-    /// - [`Error::Transient`], or why else the last attempt failed, when the record's time was over, and
-    ///   [`Error::RecorderClosed`] when that of the shutdown was.
+    /// - [`Error::VersionNotFound`] when there is no such version;
+    /// - [`Error::UsageNotFound`] when the stored usage was deleted concurrently;
+    /// - [`Error::UnknownConstraint`] when the host's own constraint refuses a row;
+    /// - [`Error::Violated`] when another constraint of the schema refuses a row;
+    /// - [`Error::Unreadable`] when the stored row can't be read;
+    /// - [`Error::Transient`], [`Error::Database`] or [`Error::Configuration`], of the last
+    ///   attempt, when the record's deadline has passed;
+    /// - [`Error::RecorderClosed`] when the shutdown's deadline has passed, or the runtime has
+    ///   ended;
+    /// - [`Error::NotAttributed`] with one of these, with [`Error::Invalid`] or with
+    ///   [`Error::RecorderFull`] as its reason, when billing comes first and only the usage is
+    ///   recorded.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future while it waits for capacity drops the record, and logs an error. Spawn
+    /// it where the caller may be cancelled, or use [`try_submit`](Self::try_submit).
     pub async fn submit(&self, record: Record) -> Result<Receipt, NotRecorded> {
-        self.0.inlet.take(record).await
+        self.0.intake.accept(record).await
     }
 
-    /// Takes a record if there is room for it at once.
+    /// Accepts a record if there is capacity for it now.
     ///
     /// # Errors
     ///
-    /// As [`submit`](Self::submit), and [`Error::RecorderFull`] when there is no room.
+    /// As for [`submit`](Self::submit), and [`Error::RecorderFull`] at once when there is no
+    /// capacity.
     pub fn try_submit(&self, record: Record) -> Result<Receipt, NotRecorded> {
-        self.0.inlet.try_take(record)
+        self.0.intake.try_accept(record)
     }
 
-    /// How many records are waiting or being written.
+    /// Number of records held: queued or being written.
     pub fn len(&self) -> usize {
-        self.0.capacity.held()[0]
+        self.0.capacity.held().records
     }
 
-    /// Whether no record is waiting or being written.
+    /// Whether no record is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Takes no more records, for all clones, and waits until those that it has are written, but not longer than `within`.
-    /// Returns those that are left then; their receipts say the same. Of those that fail before, only their receipts say so.
+    /// Closes the recorder, for all clones, and waits for held records up to `within`.
     ///
-    /// A second call returns none. Of several at a time, the shortest `within` holds, and one of them returns what isn't
-    /// written. A call that is cancelled may be repeated.
+    /// Returns the records that aren't written by then; their receipts resolve to
+    /// [`Error::RecorderClosed`] too, within [`Error::NotAttributed`] if the usage is committed. A
+    /// record that fails earlier is reported by its receipt alone.
+    ///
+    /// Of concurrent calls, the shortest `within` applies, and one of them returns the unwritten
+    /// records. A later call returns none.
+    ///
+    /// # Cancellation
+    ///
+    /// The recorder stays closed and keeps writing. The call may be repeated.
     pub async fn shutdown(&self, within: Duration) -> Vec<NotRecorded> {
         let inner = &self.0;
-        inner.inlet.close();
-        let mut left = Vec::new();
-        if timeout(within, join(&inner.writers, &mut left)).await.is_err() {
+        inner.intake.close();
+        let mut unwritten = Vec::new();
+        if timeout(within, join(&inner.writers, &mut unwritten)).await.is_err() {
             inner.stop.send_replace(true);
-            join(&inner.writers, &mut left).await;
+            join(&inner.writers, &mut unwritten).await;
         }
-        left.extend(inner.queues.iter().flat_map(|queue| queue.take_all()));
-        let not = left.iter_mut().map(|row| row.failed(Error::RecorderClosed)).collect();
-        drop(left);
-        inner.capacity.observe();
-        not
+        unwritten.extend(inner.queues.iter().flat_map(|queue| queue.take_all()));
+        let not_recorded =
+            unwritten.iter_mut().map(|record| record.fail(Error::RecorderClosed)).collect();
+        drop(unwritten);
+        inner.capacity.update_gauges();
+        not_recorded
     }
 }
 
-/// Waits for the writers to end, and takes what they have left.
-async fn join(writers: &Mutex<JoinSet<Vec<Row>>>, left: &mut Vec<Row>) {
-    // Whoever else shuts the recorder down waits here, within its own time.
+/// Waits for all writers to end, and collects the records that they return.
+async fn join(writers: &Mutex<JoinSet<Vec<PendingRecord>>>, unwritten: &mut Vec<PendingRecord>) {
+    // A concurrent shutdown waits here, within its own time.
     let mut writers = writers.lock().await;
     while let Some(ended) = writers.join_next().await {
-        // One that was aborted with its runtime has dropped its rows, and so answered them.
-        left.extend(ended.unwrap_or_default());
+        // A writer that was aborted with its runtime has answered its records by dropping them.
+        unwritten.extend(ended.unwrap_or_default());
     }
 }
 
@@ -224,8 +310,9 @@ impl Drop for Inner {
         let writers = self.writers.get_mut();
         if !writers.is_empty() {
             tracing::error!(
-                records = self.capacity.held()[0],
-                "a recorder was dropped without shutdown: what it holds is lost when its runtime ends"
+                records = self.capacity.held().records,
+                "a recorder was dropped without shutdown: records held are lost when the runtime \
+                 ends; await shutdown first"
             );
             writers.detach_all();
         }

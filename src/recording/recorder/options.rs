@@ -1,20 +1,29 @@
-//! How a recorder is to work.
+//! Options of a recorder, with their defaults and limits.
 
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::recording::record::MAX_RECORDS;
 
-/// What a recorder must have room for at least, in bytes: any one record.
+/// Lower limit of `max_bytes`: no record is larger.
 const MIN_BYTES: usize = 1 << 20;
 
-/// The most writers.
+/// Upper limit of `writers`.
 const MAX_WRITERS: usize = 64;
 
-/// The longest that records may gather.
+/// Upper limit of `max_delay` and of `write_timeout`.
 const MAX_DELAY: Duration = Duration::from_secs(24 * 3_600);
 
-/// How a [`Recorder`](super::Recorder) is to work.
+/// Options of a [`Recorder`](crate::Recorder): batching, capacity, retries and timeouts.
+///
+/// Every option has a default. [`Recorder::start`](crate::Recorder::start) checks the limits.
+///
+/// ```
+/// use model_experiments::RecorderOptions;
+/// use std::time::Duration;
+///
+/// let options = RecorderOptions::default().writers(4).retry_for(Duration::from_secs(3_600));
+/// ```
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct RecorderOptions {
@@ -44,60 +53,76 @@ impl Default for RecorderOptions {
 }
 
 impl RecorderOptions {
-    /// How many statements are under way at a time, each on a connection of its own; 1 unless set, 64 at most. Another
-    /// connection is made for records that are tried row by row, when there are any.
+    /// Number of batches written concurrently, each over a connection of its own.
+    ///
+    /// Default 1, from 1 to 64. One more connection is opened when records are blocked.
     pub fn writers(mut self, writers: usize) -> Self {
         self.writers = writers;
         self
     }
 
-    /// How many records one statement takes at most; 512 unless set, 10,000 at most.
+    /// Maximum number of records in a batch.
+    ///
+    /// Default 512, from 1 to 10,000, and not more than [`max_records`](Self::max_records).
     pub fn max_batch(mut self, records: usize) -> Self {
         self.max_batch = records;
         self
     }
 
-    /// How long a record may wait for others to fill its statement. Unless set it doesn't wait at all: whatever came
-    /// while a statement was under way is in the next one. A day at most.
+    /// How long a record may wait for others to fill its batch.
+    ///
+    /// Default zero, at most one day, and shorter than [`retry_for`](Self::retry_for). Without a
+    /// delay, a batch takes the records that arrived while the previous one was written.
     pub fn max_delay(mut self, delay: Duration) -> Self {
         self.max_delay = delay;
         self
     }
 
-    /// How many records may be held, waiting or being written; 16,384 unless set.
+    /// Maximum number of records held: queued or being written.
+    ///
+    /// Default 16,384, at least [`max_batch`](Self::max_batch).
     pub fn max_records(mut self, records: usize) -> Self {
         self.max_records = records;
         self
     }
 
-    /// How many bytes the records that are held may take; 64 MiB unless set, 1 MiB at least. Those in a
-    /// statement that is under way take as much again.
+    /// Maximum memory of the records held, in bytes.
+    ///
+    /// Default 64 MiB, at least 1 MiB. Records in a running statement take as much again.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// How long after a record was taken it is tried while the database can't be reached, gives way or is in trouble of its own;
-    /// 10 minutes unless set. The attempt under way then is the last.
+    /// How long a record is retried after it was accepted: its deadline.
+    ///
+    /// Default 10 minutes, longer than [`max_delay`](Self::max_delay). An attempt that runs at the
+    /// deadline is the last.
     pub fn retry_for(mut self, time: Duration) -> Self {
         self.retry_for = time;
         self
     }
 
-    /// How long the database may take for a statement; 10 seconds unless set. For somebody else's lock a statement waits two
-    /// seconds at most, whatever the URL says. When there is no answer for twice the timeout, the connection counts as lost.
+    /// Statement timeout of the recorder's connections.
+    ///
+    /// Default 10 seconds, greater than zero, at most one day. The lock timeout is the same, but
+    /// two seconds at most. Both override the URL's. A connection without an answer for twice the
+    /// timeout counts as lost.
     pub fn write_timeout(mut self, timeout: Duration) -> Self {
         self.write_timeout = timeout;
         self
     }
 
-    /// Whether usages are written by themselves, and the requests after them, by as many connections again: then nothing that is
-    /// wrong with a request or with its table keeps a usage from being billed. Both are written together unless set.
+    /// Whether usages are written first, and each request after its usage was committed.
+    ///
+    /// Default false: both are written together. If true, a failing request can't keep its usage
+    /// from being billed, and the recorder opens twice as many connections.
     pub fn billing_first(mut self, billing_first: bool) -> Self {
         self.billing_first = billing_first;
         self
     }
 
+    /// Checks all limits.
     pub(super) fn check(&self) -> Result<()> {
         let rules = [
             ((1..=MAX_WRITERS).contains(&self.writers), "writers must be between 1 and 64"),
@@ -107,10 +132,10 @@ impl RecorderOptions {
             ),
             (self.max_records >= self.max_batch, "max_records must be at least max_batch"),
             (self.max_bytes >= MIN_BYTES, "max_bytes must be at least 1 MiB"),
-            (self.max_delay <= MAX_DELAY, "max_delay must be at most a day"),
+            (self.max_delay <= MAX_DELAY, "max_delay must be at most one day"),
             (self.max_delay < self.retry_for, "retry_for must be longer than max_delay"),
-            (!self.write_timeout.is_zero(), "write_timeout must be longer than nothing"),
-            (self.write_timeout <= MAX_DELAY, "write_timeout must be at most a day"),
+            (!self.write_timeout.is_zero(), "write_timeout must be longer than zero"),
+            (self.write_timeout <= MAX_DELAY, "write_timeout must be at most one day"),
         ];
         match rules.into_iter().find(|(holds, _)| !holds) {
             Some((_, rule)) => Err(Error::configuration(rule)),

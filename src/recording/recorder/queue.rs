@@ -1,4 +1,4 @@
-//! What waits to be written.
+//! Queue of pending records before a stage's writers.
 
 use std::collections::VecDeque;
 use std::mem::take;
@@ -9,69 +9,77 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
-use crate::recording::recorder::pending::Row;
+use crate::recording::recorder::pending_record::PendingRecord;
 
-/// Rows in the order in which they came.
+/// Pending records in order of arrival, taken in batches.
 pub(super) struct Queue {
-    waiting: Mutex<Waiting>,
+    state: Mutex<State>,
     arrived: Notify,
     max_batch: usize,
     max_delay: Duration,
 }
 
-/// The way into a queue, which is closed when this is dropped.
-pub(super) struct Feed(Arc<Queue>);
+/// Sends into a queue; dropping it closes the queue.
+pub(super) struct QueueSender(Arc<Queue>);
 
 #[derive(Default)]
-struct Waiting {
-    rows: VecDeque<Row>,
+struct State {
+    records: VecDeque<PendingRecord>,
     is_closed: bool,
+}
+
+/// What a writer does next.
+enum Next {
+    Write(Vec<PendingRecord>),
+    /// Waits for more records, until `due` if there is one.
+    Wait {
+        due: Option<Instant>,
+    },
+    /// Ends: the queue is closed and empty.
+    End,
 }
 
 impl Queue {
     pub(super) fn new(max_batch: usize, max_delay: Duration) -> Self {
-        Self { waiting: Mutex::default(), arrived: Notify::new(), max_batch, max_delay }
+        Self { state: Mutex::default(), arrived: Notify::new(), max_batch, max_delay }
     }
 
-    /// Puts a row in. When the queue is closed the row is dropped, which its caller is told.
-    pub(super) fn push(&self, row: Row) {
-        let mut waiting = self.waiting();
-        if waiting.is_closed {
-            drop(waiting);
-            drop(row);
+    /// Appends a record. A closed queue drops it, which answers its receipt.
+    pub(super) fn push(&self, record: PendingRecord) {
+        let mut state = self.state();
+        if state.is_closed {
+            drop(state);
+            drop(record);
         } else {
-            waiting.rows.push_back(row);
-            drop(waiting);
+            state.records.push_back(record);
+            drop(state);
             self.arrived.notify_one();
         }
     }
 
-    /// Puts rows back behind the others, also when the queue is closed: they were in it.
-    pub(super) fn put_back(&self, rows: &mut Vec<Row>) {
-        self.waiting().rows.extend(rows.drain(..));
+    /// Appends records that were taken from this queue, also after it was closed.
+    pub(super) fn requeue(&self, records: &mut Vec<PendingRecord>) {
+        self.state().records.extend(records.drain(..));
         self.arrived.notify_one();
     }
 
-    /// Whether a row has waited since `instant` or longer.
-    pub(super) fn has_older(&self, instant: Instant) -> bool {
-        self.waiting().rows.iter().any(|row| row.accepted <= instant)
-    }
-
-    /// The rows of the next statement, when there are enough or they have waited long enough. `None` once the queue is
-    /// closed and empty. When it `is_busy`, callers that are about to put something in do so first: those that were just
-    /// answered, and those behind the one whose arrival woke this task. A lone caller would only wait for nobody.
-    pub(super) async fn next(&self, is_busy: bool) -> Option<Vec<Row>> {
+    /// Takes the next batch once it is full or its oldest record has waited for `max_delay`.
+    ///
+    /// Returns `None` once the queue is closed and empty. If `is_busy`, other tasks run first, so
+    /// that callers that were just answered can submit into this batch; a lone caller isn't
+    /// delayed.
+    pub(super) async fn next_batch(&self, is_busy: bool) -> Option<Vec<PendingRecord>> {
         loop {
             if is_busy {
                 yield_now().await;
             }
             let mut arrived = pin!(self.arrived.notified());
-            // From here on, an arrival isn't missed.
+            // Registers before looking, so that no arrival is missed.
             arrived.as_mut().enable();
             let due = match self.take_batch() {
-                Next::Rows(rows) => return Some(rows),
-                Next::At(due) => due,
-                Next::Never => return None,
+                Next::Write(records) => return Some(records),
+                Next::Wait { due } => due,
+                Next::End => return None,
             };
             match due {
                 Some(due) => drop(timeout_at(due, arrived).await),
@@ -81,52 +89,57 @@ impl Queue {
     }
 
     fn take_batch(&self) -> Next {
-        let mut waiting = self.waiting();
-        let Some(oldest) = waiting.rows.front() else {
-            return if waiting.is_closed { Next::Never } else { Next::At(None) };
+        let mut state = self.state();
+        let Some(oldest) = state.records.front() else {
+            return if state.is_closed { Next::End } else { Next::Wait { due: None } };
         };
         let due = oldest.accepted + self.max_delay;
-        if waiting.rows.len() < self.max_batch && !waiting.is_closed && due > Instant::now() {
-            return Next::At(Some(due));
+        if state.records.len() < self.max_batch && !state.is_closed && due > Instant::now() {
+            return Next::Wait { due: Some(due) };
         }
-        let many = waiting.rows.len().min(self.max_batch);
-        Next::Rows(waiting.rows.drain(..many).collect())
+        let len = state.records.len().min(self.max_batch);
+        Next::Write(state.records.drain(..len).collect())
     }
 
-    /// Takes those that were accepted at `instant` or before.
-    pub(super) fn take_older(&self, instant: Instant) -> VecDeque<Row> {
-        let mut waiting = self.waiting();
-        // Those that come from another queue may have overtaken each other.
+    /// Whether it holds a record accepted at `instant` or earlier.
+    pub(super) fn has_accepted_by(&self, instant: Instant) -> bool {
+        self.state().records.iter().any(|record| record.accepted <= instant)
+    }
+
+    /// Takes the records accepted at `instant` or earlier.
+    pub(super) fn take_accepted_by(&self, instant: Instant) -> VecDeque<PendingRecord> {
+        let mut state = self.state();
+        // Records that were retried or forwarded aren't in order of acceptance: look at all.
         let (older, younger) =
-            take(&mut waiting.rows).into_iter().partition(|row| row.accepted <= instant);
-        waiting.rows = younger;
+            take(&mut state.records).into_iter().partition(|record| record.accepted <= instant);
+        state.records = younger;
         older
     }
 
-    /// Takes all that wait.
-    pub(super) fn take_all(&self) -> VecDeque<Row> {
-        take(&mut self.waiting().rows)
+    /// Takes all records.
+    pub(super) fn take_all(&self) -> VecDeque<PendingRecord> {
+        take(&mut self.state().records)
     }
 
-    /// Takes no more rows, and wakes whoever waits for some.
+    /// Refuses further records, and wakes waiting writers.
     pub(super) fn close(&self) {
-        self.waiting().is_closed = true;
+        self.state().is_closed = true;
         self.arrived.notify_waiters();
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Feed {
+impl QueueSender {
     pub(super) fn new(queue: Arc<Queue>) -> Self {
         Self(queue)
     }
 
-    /// Puts a row in.
-    pub(super) fn push(&self, row: Row) {
-        self.0.push(row);
+    /// Appends a record. A closed queue drops it, which answers its receipt.
+    pub(super) fn send(&self, record: PendingRecord) {
+        self.0.push(record);
     }
 
     /// Closes the queue.
@@ -135,52 +148,44 @@ impl Feed {
     }
 }
 
-impl Drop for Feed {
+impl Drop for QueueSender {
     fn drop(&mut self) {
         self.close();
     }
 }
 
-/// What a writer is to do next.
-enum Next {
-    Rows(Vec<Row>),
-    /// To wait for more, until then at most.
-    At(Option<Instant>),
-    Never,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recording::insertion::Record;
     use crate::recording::recorder::capacity::Capacity;
     use crate::recording::recorder::metrics::Metrics;
     use crate::recording::recorder::options::RecorderOptions;
-    use crate::recording::recorder::pending::Part;
+    use crate::recording::recorder::part::Part;
+    use crate::recording::types::Record;
     use crate::registry::seed;
     use crate::tables::requests::NewRequest;
     use crate::tables::usages::Usage;
     use crate::values::AllocationSubject;
 
     #[test]
-    fn the_older_are_taken_wherever_they_are() {
+    fn older_records_are_taken_at_any_position() {
         let metrics = Arc::new(Metrics::new(Part::Request));
         let options = RecorderOptions::default();
         let (queue, capacity) = (Queue::new(512, Duration::ZERO), Capacity::new(&options));
         let now = Instant::now();
         for age in [1, 3, 0, 2, 3, 1_u64] {
             let request = NewRequest::new(seed::version(7), AllocationSubject::User);
-            let record = Record::new(Usage::new("user-1"), request);
-            let room = capacity.try_room(1).unwrap();
-            let (mut row, _) =
-                Row::new(Box::new(record), Part::Request, room, Arc::clone(&metrics));
-            row.accepted = now - Duration::from_secs(age);
-            queue.push(row);
+            let record = Box::new(Record::new(Usage::new("user-1"), request));
+            let reservation = capacity.try_reserve(1).unwrap();
+            let (mut pending, _) =
+                PendingRecord::new(record, Part::Request, reservation, Arc::clone(&metrics));
+            pending.accepted = now - Duration::from_secs(age);
+            queue.push(pending);
         }
-        let ages = |rows: VecDeque<Row>| {
-            rows.iter().map(|row| (now - row.accepted).as_secs()).collect::<Vec<_>>()
+        let ages = |records: VecDeque<PendingRecord>| {
+            records.iter().map(|record| (now - record.accepted).as_secs()).collect::<Vec<_>>()
         };
-        assert_eq!(ages(queue.take_older(now - Duration::from_secs(2))), [3, 2, 3]);
+        assert_eq!(ages(queue.take_accepted_by(now - Duration::from_secs(2))), [3, 2, 3]);
         assert_eq!(ages(queue.take_all()), [1, 0, 1]);
     }
 }

@@ -1,72 +1,58 @@
-//! The writers of a part, and the queues before them.
+//! A stage: the queues and writers of one part of records.
 
 use diesel_async::AsyncPgConnection;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::database::connect::ConnectOptions;
-use crate::recording::recorder::capacity::Capacity;
 use crate::recording::recorder::metrics::Metrics;
-use crate::recording::recorder::options::RecorderOptions;
-use crate::recording::recorder::pending::{Part, Row};
-use crate::recording::recorder::queue::{Feed, Queue};
+use crate::recording::recorder::part::Part;
+use crate::recording::recorder::pending_record::PendingRecord;
+use crate::recording::recorder::queue::{Queue, QueueSender};
+use crate::recording::recorder::shared::Shared;
 use crate::recording::recorder::writer::Writer;
 
-/// What all lanes of a recorder share.
-pub(super) struct Lanes {
-    pub(super) options: RecorderOptions,
-    pub(super) connect: ConnectOptions,
-    pub(super) capacity: Arc<Capacity>,
-    pub(super) stop: watch::Receiver<bool>,
-    pub(super) writers: JoinSet<Vec<Row>>,
-}
-
-/// Where the rows of a part are written.
-pub(super) struct Lane {
-    pub(super) feed: Arc<Feed>,
-    /// Of those that come, and of those that are tried row by row.
-    pub(super) queues: [Arc<Queue>; 2],
+/// Writes one part: a queue with batch writers, and a retry queue with one writer.
+pub(super) struct Stage {
+    pub(super) part: Part,
+    pub(super) sender: Arc<QueueSender>,
     pub(super) metrics: Arc<Metrics>,
+    queue: Arc<Queue>,
+    retry_queue: Arc<Queue>,
 }
 
-impl Lanes {
-    /// Starts a lane whose rows go on to `next`. One of its writers has a connection already, if there is one.
+impl Stage {
+    /// Starts a stage; spawns its writers into `writers`.
+    ///
+    /// Records with a remaining part are sent to `next_stage`. The first writer takes over `conn`.
     pub(super) fn start(
-        &mut self,
         part: Part,
-        next: Option<&Lane>,
-        conn: Option<AsyncPgConnection>,
-    ) -> Lane {
-        let queue = Arc::new(Queue::new(self.options.max_batch, self.options.max_delay));
-        // Row by row, so that none is in another's way.
-        let queue_aside = Arc::new(Queue::new(1, Duration::ZERO));
-        let aside = Arc::new(Feed::new(Arc::clone(&queue_aside)));
+        shared: &Shared,
+        next_stage: Option<&Stage>,
+        mut conn: Option<AsyncPgConnection>,
+        writers: &mut JoinSet<Vec<PendingRecord>>,
+    ) -> Self {
         let metrics = Arc::new(Metrics::new(part));
-        let writer = |queue: &Arc<Queue>, aside: Option<&Arc<Feed>>| Writer {
-            part,
-            queue: Arc::clone(queue),
-            next: next.map(|lane| Arc::clone(&lane.feed)),
-            aside: aside.map(Arc::clone),
-            pauses: None,
-            capacity: Arc::clone(&self.capacity),
-            connect: self.connect.clone(),
-            conn: None,
-            options: self.options.clone(),
-            metrics: Arc::clone(&metrics),
-            is_done: false,
+        let queue = Arc::new(Queue::new(shared.options.max_batch, shared.options.max_delay));
+        // Batches of one, so that a blocked record holds up no other.
+        let retry_queue = Arc::new(Queue::new(1, Duration::ZERO));
+        let retry_sender = Arc::new(QueueSender::new(Arc::clone(&retry_queue)));
+        let next_sender = next_stage.map(|stage| &stage.sender);
+        let writer = |queue: &Arc<Queue>| {
+            let writer = Writer::new(shared.clone(), part, Arc::clone(&metrics), Arc::clone(queue));
+            writer.forwarding_to(next_sender.cloned())
         };
-        let mut writers: Vec<_> =
-            (0..self.options.writers).map(|_| writer(&queue, Some(&aside))).collect();
-        if let Some(first) = writers.first_mut() {
-            first.conn = conn;
+        for _ in 0..shared.options.writers {
+            let writer = writer(&queue).retrying_through(Arc::clone(&retry_sender));
+            writers.spawn(writer.connected(conn.take()).run());
         }
-        writers.push(writer(&queue_aside, None));
-        for writer in writers {
-            self.writers.spawn(writer.run(self.stop.clone()));
-        }
-        let feed = Arc::new(Feed::new(Arc::clone(&queue)));
-        Lane { feed, queues: [queue, queue_aside], metrics }
+        writers.spawn(writer(&retry_queue).run());
+        let sender = Arc::new(QueueSender::new(Arc::clone(&queue)));
+        Self { part, sender, metrics, queue, retry_queue }
+    }
+
+    /// The queue and the retry queue.
+    pub(super) fn queues(&self) -> [Arc<Queue>; 2] {
+        [Arc::clone(&self.queue), Arc::clone(&self.retry_queue)]
     }
 }

@@ -1,4 +1,4 @@
-//! The task that writes what waits.
+//! The task that takes batches from a queue, and retries each until its records are settled.
 
 use backon::ExponentialBackoff;
 use diesel_async::AsyncPgConnection;
@@ -7,198 +7,262 @@ use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::database::backoff::{RETRY_AFTER, backoff};
-use crate::database::connect::ConnectOptions;
 use crate::error::{Error, Result, Transient};
-use crate::recording::recorder::capacity::Capacity;
 use crate::recording::recorder::halving::Statements;
 use crate::recording::recorder::metrics::Metrics;
-use crate::recording::recorder::options::RecorderOptions;
-use crate::recording::recorder::pending::{Part, Row};
-use crate::recording::recorder::queue::{Feed, Queue};
+use crate::recording::recorder::part::Part;
+use crate::recording::recorder::pending_record::PendingRecord;
+use crate::recording::recorder::queue::{Queue, QueueSender};
+use crate::recording::recorder::shared::Shared;
 
-/// Writes one part of the rows of a queue, over a connection of its own.
+/// Shortest delay before a retry.
+const MIN_DELAY: Duration = RETRY_AFTER[0];
+
+/// Longest delay before a retry, without jitter.
+const MAX_DELAY: Duration = RETRY_AFTER[1];
+
+/// Writes one part of the records of a queue, over a connection of its own.
 pub(super) struct Writer {
-    pub(super) part: Part,
-    pub(super) queue: Arc<Queue>,
-    /// Where rows go of which another part is left.
-    pub(super) next: Option<Arc<Feed>>,
-    /// Where rows wait that are neither written nor refused, so that others aren't kept waiting. Where there is no such
-    /// place, that is this writer's own queue.
-    pub(super) aside: Option<Arc<Feed>>,
-    /// How long this writer waits between rows as long as none is written.
-    pub(super) pauses: Option<ExponentialBackoff>,
-    pub(super) capacity: Arc<Capacity>,
-    pub(super) connect: ConnectOptions,
-    pub(super) conn: Option<AsyncPgConnection>,
-    pub(super) options: RecorderOptions,
-    pub(super) metrics: Arc<Metrics>,
-    /// Whether it has ended as it should.
-    pub(super) is_done: bool,
+    shared: Shared,
+    part: Part,
+    metrics: Arc<Metrics>,
+    queue: Arc<Queue>,
+    /// Takes records with a remaining part.
+    next_stage: Option<Arc<QueueSender>>,
+    /// Takes blocked records. The retry queue's own writer has none, and requeues them.
+    retry_queue: Option<Arc<QueueSender>>,
+    /// Delays between blocked records that are requeued, until one is settled.
+    retry_backoff: Option<ExponentialBackoff>,
+    conn: Option<AsyncPgConnection>,
+    /// Whether [`run`](Self::run) has returned the records that it took.
+    has_ended: bool,
 }
 
 impl Writer {
-    /// Writes until the queue is closed and empty, or it is told to stop; returns the rows that it had taken and not
-    /// written.
-    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Vec<Row> {
-        let mut rows = Vec::new();
-        let all = async {
-            // A metrics recorder or a tracing subscriber is the host's code, and may panic.
-            while AssertUnwindSafe(self.write_all(&mut rows)).catch_unwind().await.is_err() {
+    /// A writer of `part` that takes its batches from `queue`, and connects when it needs to.
+    pub(super) fn new(
+        shared: Shared,
+        part: Part,
+        metrics: Arc<Metrics>,
+        queue: Arc<Queue>,
+    ) -> Self {
+        Self {
+            shared,
+            part,
+            metrics,
+            queue,
+            next_stage: None,
+            retry_queue: None,
+            retry_backoff: None,
+            conn: None,
+            has_ended: false,
+        }
+    }
+
+    /// Sends records with a remaining part to `next_stage`.
+    pub(super) fn forwarding_to(mut self, next_stage: Option<Arc<QueueSender>>) -> Self {
+        self.next_stage = next_stage;
+        self
+    }
+
+    /// Sends blocked records to `retry_queue`, in place of requeuing them.
+    pub(super) fn retrying_through(mut self, retry_queue: Arc<QueueSender>) -> Self {
+        self.retry_queue = Some(retry_queue);
+        self
+    }
+
+    /// Begins with `conn`, if there is one.
+    pub(super) fn connected(mut self, conn: Option<AsyncPgConnection>) -> Self {
+        self.conn = conn;
+        self
+    }
+
+    /// Writes until the queue is closed and empty, or it is stopped; returns the unwritten records.
+    pub(super) async fn run(mut self) -> Vec<PendingRecord> {
+        let mut records = Vec::new();
+        let mut stop = self.shared.stop.clone();
+        let write = async {
+            // The host's metrics or tracing code may panic.
+            while AssertUnwindSafe(self.write_queue(&mut records)).catch_unwind().await.is_err() {
                 self.conn = None;
-                sleep(RETRY_AFTER[1]).await;
+                sleep(MAX_DELAY).await;
             }
         };
-        let told = async {
+        let stopped = async {
             if stop.wait_for(|stop| *stop).await.is_err() {
-                // Nobody will.
+                // The recorder is gone, so nothing can stop this writer.
                 pending::<()>().await;
             }
         };
         tokio::select! {
             biased;
-            () = told => {}
-            () = all => {}
+            () = stopped => {}
+            () = write => {}
         }
-        // Of a batch that was halved, some may be written.
-        self.pass_on(&mut rows);
-        self.is_done = true;
-        rows
+        // A batch that was being halved may be written in part.
+        self.release_settled(&mut records);
+        self.has_ended = true;
+        records
     }
 
-    /// Writes all that comes, beginning with `rows`.
-    async fn write_all(&mut self, rows: &mut Vec<Row>) {
+    /// Writes `records`, then one batch after the other.
+    async fn write_queue(&mut self, records: &mut Vec<PendingRecord>) {
         let queue = Arc::clone(&self.queue);
         let mut is_busy = false;
         loop {
-            self.write(rows).await;
-            let Some(next) = queue.next(is_busy).await else { return };
-            *rows = next;
-            is_busy = rows.len() > 1;
+            self.write(records).await;
+            let Some(batch) = queue.next_batch(is_busy).await else { return };
+            *records = batch;
+            is_busy = records.len() > 1;
         }
     }
 
-    /// Writes rows, again and again until each is written, has failed or waits elsewhere.
-    async fn write(&mut self, rows: &mut Vec<Row>) {
-        self.pass_on(rows);
-        if rows.is_empty() {
+    /// Writes a batch, and retries until each record is settled, forwarded or requeued.
+    async fn write(&mut self, records: &mut Vec<PendingRecord>) {
+        self.release_settled(records);
+        if records.is_empty() {
             return;
         }
         let start = Instant::now();
-        self.metrics.batch_records.record(rows.len() as f64);
-        self.capacity.observe();
+        self.metrics.batch_records.record(records.len() as f64);
+        self.shared.capacity.update_gauges();
         let mut delays = backoff();
         loop {
-            let before = rows.len();
-            self.attempt(rows).await;
-            self.capacity.observe();
-            if rows.is_empty() {
+            let before = records.len();
+            self.attempt(records).await;
+            self.shared.capacity.update_gauges();
+            if records.is_empty() {
                 break;
             }
-            if rows.len() < before {
+            if records.len() < before {
                 delays = backoff();
             }
-            let delay = delays.next().unwrap_or(RETRY_AFTER[1]);
-            sleep(delay.min(self.time_left(rows).max(RETRY_AFTER[0]))).await;
+            let delay = delays.next().unwrap_or(MAX_DELAY);
+            // A last attempt is due at the deadline.
+            sleep(delay.min(self.until_deadline(records).max(MIN_DELAY))).await;
         }
         self.metrics.batch_seconds.record(start.elapsed().as_secs_f64());
     }
 
-    /// Writes rows once. Those that stay are to be tried again.
-    async fn attempt(&mut self, rows: &mut Vec<Row>) {
-        let written = self.statements(rows).await;
-        self.pass_on(rows);
-        let (error, is_servers) = match written {
-            Ok(Err(error)) if !rows.is_empty() => (error, false),
-            Ok(_) => {
-                self.pauses = None;
-                return;
+    /// Attempts a batch once; `records` keeps those to retry.
+    async fn attempt(&mut self, records: &mut Vec<PendingRecord>) {
+        let end = self.write_once(records).await;
+        self.release_settled(records);
+        match end {
+            Ok(Ok(())) => self.retry_backoff = None,
+            Ok(Err(error)) => {
+                // Queued records may get through, so they are attempted before they expire.
+                self.prepare_retry(records, &error, false);
+                self.requeue_blocked(records).await;
             }
-            Err(error) => (error, true),
-        };
-        if !keeps_connection(&error) {
-            self.conn = None;
-        }
-        // Where others may get through, those that wait have yet to be tried.
-        self.give_up(rows, &error, is_servers);
-        if rows.is_empty() {
-            return;
-        }
-        self.metrics.retries.increment(1);
-        tracing::warn!(rows = rows.len(), %error, "recording is tried again");
-        if is_servers {
-            return;
-        }
-        match &self.aside {
-            Some(aside) => rows.drain(..).for_each(|row| aside.push(row)),
-            None => {
-                // Behind the others that are aside.
-                self.queue.put_back(rows);
-                let pause = self.pauses.get_or_insert_with(backoff).next();
-                sleep(pause.unwrap_or(RETRY_AFTER[1])).await;
-            }
+            Err(error) => self.prepare_retry(records, &error, true),
         }
     }
 
-    async fn statements(&mut self, rows: &mut [Row]) -> Result<Result<()>> {
-        let timeout = self.options.write_timeout;
+    /// Writes a batch over the connection, or over a new one if it was lost.
+    async fn write_once(&mut self, records: &mut [PendingRecord]) -> Result<Result<()>> {
+        let timeout = self.shared.options.write_timeout;
         let conn = match &mut self.conn {
             Some(conn) => conn,
-            lost => lost.insert(self.connect.connect_within(timeout).await?),
+            lost => lost.insert(self.shared.connect.connect_within(timeout).await?),
         };
-        Statements::new(conn, self.part, timeout).write(rows).await
+        Statements::new(conn, self.part, timeout).write(records).await
     }
 
-    /// Lets go of the rows of which this part is written, or which have failed.
-    fn pass_on(&self, rows: &mut Vec<Row>) {
-        let before = rows.len();
-        for row in rows.extract_if(.., |row| row.left() != Some(self.part)) {
-            if let (Some(next), Some(_)) = (&self.next, row.left()) {
-                next.push(row);
+    /// Drops a connection that may be broken, and fails records past their deadline.
+    fn prepare_retry(
+        &mut self,
+        records: &mut Vec<PendingRecord>,
+        error: &Error,
+        includes_queued: bool,
+    ) {
+        if !keeps_connection(error) {
+            self.conn = None;
+        }
+        self.expire(records, error, includes_queued);
+        if !records.is_empty() {
+            self.metrics.retries.increment(1);
+            tracing::warn!(
+                records = records.len(),
+                %error,
+                "records couldn't be written, and will be retried"
+            );
+        }
+    }
+
+    /// Moves blocked records to the retry queue; its own writer pauses before it takes the next.
+    async fn requeue_blocked(&mut self, records: &mut Vec<PendingRecord>) {
+        if records.is_empty() {
+            return;
+        }
+        match &self.retry_queue {
+            Some(retry_queue) => records.drain(..).for_each(|record| retry_queue.send(record)),
+            None => {
+                self.queue.requeue(records);
+                let delay = self.retry_backoff.get_or_insert_with(backoff).next();
+                sleep(delay.unwrap_or(MAX_DELAY)).await;
             }
         }
-        self.capacity.got_on(self.part, before - rows.len());
     }
 
-    /// Gives back the rows whose time is over; also those that wait, where `is_for_all`.
-    fn give_up(&self, rows: &mut Vec<Row>, error: &Error, is_for_all: bool) {
-        let Some(oldest) = Instant::now().checked_sub(self.options.retry_for) else { return };
-        let mut old: Vec<Row> = rows.extract_if(.., |row| row.accepted <= oldest).collect();
-        if is_for_all {
-            old.extend(self.queue.take_older(oldest));
+    /// Removes records of which this part is settled; forwards those with a remaining part.
+    fn release_settled(&self, records: &mut Vec<PendingRecord>) {
+        let before = records.len();
+        for record in records.extract_if(.., |record| record.remaining() != Some(self.part)) {
+            if let (Some(next_stage), Some(_)) = (&self.next_stage, record.remaining()) {
+                next_stage.send(record);
+            }
         }
-        self.capacity.got_on(self.part, old.len());
-        for row in &mut old {
-            row.failed(error.clone());
+        self.shared.progress.progressed(self.part, before - records.len());
+    }
+
+    /// Fails records past their deadline; also those of the queue, if `includes_queued`.
+    fn expire(&self, records: &mut Vec<PendingRecord>, error: &Error, includes_queued: bool) {
+        let retry_for = self.shared.options.retry_for;
+        let Some(oldest) = Instant::now().checked_sub(retry_for) else { return };
+        let mut expired: Vec<_> =
+            records.extract_if(.., |record| record.accepted <= oldest).collect();
+        if includes_queued {
+            expired.extend(self.queue.take_accepted_by(oldest));
         }
-        if !old.is_empty() {
-            tracing::error!(rows = old.len(), %error, "recording is given up");
+        self.shared.progress.progressed(self.part, expired.len());
+        for record in &mut expired {
+            record.fail(error.clone());
+        }
+        if !expired.is_empty() {
+            tracing::error!(
+                records = expired.len(),
+                %error,
+                "records weren't written before their deadline; their receipts return them"
+            );
         }
     }
 
-    /// How long until the time of one of the rows is over.
-    fn time_left(&self, rows: &[Row]) -> Duration {
-        let oldest = rows.iter().map(|row| row.accepted).min();
+    /// Time until the first deadline of `records`.
+    fn until_deadline(&self, records: &[PendingRecord]) -> Duration {
+        let oldest = records.iter().map(|record| record.accepted).min();
         let age = oldest.map(|oldest| oldest.elapsed()).unwrap_or_default();
-        self.options.retry_for.saturating_sub(age)
+        self.shared.options.retry_for.saturating_sub(age)
     }
 }
 
-/// A writer that is gone before its time, as when its runtime ends, writes nothing more: what waits is answered.
+/// A writer that ends early, as when its runtime does, closes its queue and answers all receipts.
 impl Drop for Writer {
     fn drop(&mut self) {
-        if !self.is_done {
-            self.capacity.close();
+        if !self.has_ended {
+            self.shared.capacity.close();
             self.queue.close();
             drop(self.queue.take_all());
         }
     }
 }
 
-/// Whether the connection is as good as before. What is prepared on one may be why the server refuses a statement.
+/// Whether the connection may be used again after `error`.
+///
+/// Any other failed statement may be due to what was prepared on this connection.
 fn keeps_connection(error: &Error) -> bool {
     match error {
         Error::Transient { kind, .. } => {
@@ -211,52 +275,54 @@ fn keeps_connection(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recording::insertion::Record;
-    use crate::recording::recorder::pending::Receipt;
+    use crate::database::connect::ConnectOptions;
+    use crate::recording::recorder::capacity::{Capacity, Held};
+    use crate::recording::recorder::options::RecorderOptions;
+    use crate::recording::recorder::progress::Progress;
+    use crate::recording::recorder::receipt::Receipt;
+    use crate::recording::types::Record;
     use crate::registry::seed;
     use crate::tables::requests::NewRequest;
     use crate::tables::usages::Usage;
     use crate::values::AllocationSubject;
+    use tokio::sync::watch;
 
     fn writer(options: RecorderOptions) -> Writer {
-        Writer {
-            part: Part::Both,
-            queue: Arc::new(Queue::new(512, Duration::ZERO)),
-            next: None,
-            aside: None,
-            pauses: None,
-            capacity: Arc::new(Capacity::new(&options)),
+        let shared = Shared {
             connect: ConnectOptions::parse("postgres://db.example/app").unwrap(),
-            conn: None,
+            capacity: Arc::new(Capacity::new(&options)),
+            progress: Arc::new(Progress::new()),
             options,
-            metrics: Arc::new(Metrics::new(Part::Both)),
-            is_done: false,
-        }
+            stop: watch::channel(false).1,
+        };
+        let queue = Arc::new(Queue::new(512, Duration::ZERO));
+        Writer::new(shared, Part::Both, Arc::new(Metrics::new(Part::Both)), queue)
     }
 
-    fn row(writer: &Writer, age: Duration) -> (Row, Receipt) {
+    fn pending(writer: &Writer, age: Duration) -> (PendingRecord, Receipt) {
         let request = NewRequest::new(seed::version(7), AllocationSubject::User);
-        let record = Record::new(Usage::new("user-1"), request);
-        let room = writer.capacity.try_room(1).unwrap();
-        let (mut row, receipt) =
-            Row::new(Box::new(record), Part::Both, room, Arc::clone(&writer.metrics));
-        row.accepted -= age;
-        (row, receipt)
+        let record = Box::new(Record::new(Usage::new("user-1"), request));
+        let reservation = writer.shared.capacity.try_reserve(1).unwrap();
+        let (mut pending, receipt) =
+            PendingRecord::new(record, Part::Both, reservation, Arc::clone(&writer.metrics));
+        pending.accepted -= age;
+        (pending, receipt)
     }
 
     #[test]
-    fn only_those_whose_time_is_over_are_given_up() {
+    fn only_records_past_their_deadline_expire() {
         let second = Duration::from_secs(1);
         let writer = writer(RecorderOptions::default().retry_for(second));
         let ages = [2 * second, Duration::ZERO];
         let [[(old, of_old), (young, of_young)], [(older, of_older), (younger, of_younger)]] =
-            [ages, ages].map(|ages| ages.map(|age| row(&writer, age)));
+            [ages, ages].map(|ages| ages.map(|age| pending(&writer, age)));
         writer.queue.push(older);
         writer.queue.push(younger);
-        let mut rows = vec![old, young];
+        let mut records = vec![old, young];
         let error = Error::database("trouble");
-        writer.give_up(&mut rows, &error, true);
-        assert_eq!((rows.len(), writer.capacity.held()), (1, [2, 2]));
+        writer.expire(&mut records, &error, true);
+        assert_eq!(records.len(), 1);
+        assert_eq!(writer.shared.capacity.held(), Held { records: 2, bytes: 2 });
         for receipt in [of_old, of_older] {
             assert_eq!(receipt.now_or_never().unwrap().unwrap_err().error, error);
         }

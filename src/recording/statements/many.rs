@@ -1,4 +1,4 @@
-//! The statements that record many at once, from an array for each column.
+//! Statements that record or list many at once, with one array parameter for each column.
 
 use diesel::dsl::{SqlTypeOf, select};
 use diesel::pg::Pg;
@@ -15,16 +15,15 @@ use crate::tables::requests::{NewRequest, Request};
 use crate::tables::usages::Usage;
 use crate::values::{Timestamp, UsageId};
 
-/// An array of what `column` takes of each row.
+/// The array of one column's values.
 fn array<R: Copy, T>(rows: &[R], column: impl Fn(R) -> T) -> Vec<T> {
     rows.iter().copied().map(column).collect()
 }
 
-/// Inserts the usages, and returns the ids and instants of those that weren't there already.
+/// Inserts usages; returns the ids and instants of those that didn't exist yet.
 pub(in crate::recording) fn insert_usages_query(
     usages: &[&Usage],
 ) -> impl Returns<(UsageId, Timestamp)> {
-    use crate::schema::microdollar_usage::columns as c;
     select((
         unnest(array(usages, |usage| usage.id)),
         unnest(array(usages, |usage| usage.kilo_user_id.as_str())),
@@ -46,31 +45,31 @@ pub(in crate::recording) fn insert_usages_query(
     ))
     .insert_into(usage::table)
     .into_columns((
-        c::id,
-        c::kilo_user_id,
-        c::cost,
-        c::input_tokens,
-        c::output_tokens,
-        c::cache_write_tokens,
-        c::cache_hit_tokens,
-        c::created_at,
-        c::provider,
-        c::model,
-        c::requested_model,
-        c::cache_discount,
-        c::has_error,
-        c::abuse_classification,
-        c::organization_id,
-        c::inference_provider,
-        c::project_id,
+        usage::id,
+        usage::kilo_user_id,
+        usage::cost,
+        usage::input_tokens,
+        usage::output_tokens,
+        usage::cache_write_tokens,
+        usage::cache_hit_tokens,
+        usage::created_at,
+        usage::provider,
+        usage::model,
+        usage::requested_model,
+        usage::cache_discount,
+        usage::has_error,
+        usage::abuse_classification,
+        usage::organization_id,
+        usage::inference_provider,
+        usage::project_id,
     ))
-    .on_conflict(c::id)
+    .on_conflict(usage::id)
     .do_nothing()
-    .returning((c::id, c::created_at))
+    .returning((usage::id, usage::created_at))
 }
 
-/// The table `new_request`.
-fn new_requests(
+/// Rows of the common table `new_request`.
+fn new_requests_query(
     requests: &[(UsageId, &NewRequest)],
 ) -> impl Query<SqlType = SqlTypeOf<<new_request::table as Table>::AllColumns>>
 + QueryFragment<Pg>
@@ -87,7 +86,7 @@ fn new_requests(
     ))
 }
 
-/// A request's own columns, of `new_request`.
+/// A request's own columns in `new_request`.
 type Values = (
     new_request::variant_version_id,
     new_request::allocation_subject,
@@ -97,9 +96,9 @@ type Values = (
     new_request::was_truncated,
 );
 
-/// Inserts the usages and their requests, and returns the ids of those that weren't there already.
+/// Inserts usages with their requests; returns the ids of those that didn't exist yet.
 ///
-/// The usages are written first, and the requests take their ids and instants.
+/// Requests take their ids and instants from the inserted usages.
 pub(in crate::recording) fn insert_usages_with_requests_query(
     usages: &[&Usage],
     requests: &[(UsageId, &NewRequest)],
@@ -107,7 +106,7 @@ pub(in crate::recording) fn insert_usages_with_requests_query(
     with(
         (
             common_table::<recorded_usage::table, _>(insert_usages_query(usages)),
-            common_table::<new_request::table, _>(new_requests(requests)),
+            common_table::<new_request::table, _>(new_requests_query(requests)),
         ),
         new_request::table
             .inner_join(recorded_usage::table)
@@ -118,16 +117,17 @@ pub(in crate::recording) fn insert_usages_with_requests_query(
     )
 }
 
-/// Inserts the requests of usages that are there, and returns the usages' ids; not of those that aren't
-/// there, or have a request already.
+/// Inserts the requests of stored usages; returns the usages' ids.
+///
+/// Returns no row for a usage that doesn't exist, or has a request already.
 pub(in crate::recording) fn insert_requests_query(
     requests: &[(UsageId, &NewRequest)],
 ) -> impl Returns<UsageId> {
     with(
-        common_table::<new_request::table, _>(new_requests(requests)),
+        common_table::<new_request::table, _>(new_requests_query(requests)),
         new_request::table
             .inner_join(usage::table)
-            // Whoever inserts some of the same does so in the same order.
+            // One order for all transactions, so that concurrent insertions can't deadlock.
             .order(new_request::usage_id)
             .select(((usage::id, usage::created_at), Values::default()))
             .insert_into(request::table)
@@ -138,7 +138,7 @@ pub(in crate::recording) fn insert_requests_query(
     )
 }
 
-/// The usages with their requests, where they have any.
+/// Stored usages with their requests, if they have one.
 pub(in crate::recording) fn list_recorded_query(
     ids: Vec<UsageId>,
 ) -> impl Returns<(Usage, Option<Request>)> {

@@ -1,4 +1,4 @@
-//! The statements that record.
+//! Statements that insert usages and requests, and list stored ones.
 
 mod common_tables;
 pub(crate) mod many;

@@ -1,4 +1,4 @@
-//! The statements that record one.
+//! Statements that record one usage or request.
 
 use diesel::dsl::AsExprOf;
 use diesel::prelude::*;
@@ -12,7 +12,7 @@ use crate::tables::requests::NewRequest;
 use crate::tables::usages::Usage;
 use crate::values::{AllocationSubject, RequestBodyRef, SystemPromptRef, UsageId, VersionId};
 
-/// The columns of a request: those that are its usage's, and those of its own.
+/// Columns of a request: those copied from its usage, then its own.
 pub(super) type Columns = (
     (request::usage_id, request::created_at),
     (
@@ -25,7 +25,7 @@ pub(super) type Columns = (
     ),
 );
 
-/// The values of a request's own columns.
+/// Values of a request's own columns.
 type Values<'r> = (
     AsExprOf<VersionId, SqlUuid>,
     AsExprOf<AllocationSubject, Text>,
@@ -46,9 +46,9 @@ fn values(request: &NewRequest) -> Values<'_> {
     )
 }
 
-/// Inserts the usage and its request, and returns the usage's id; nothing when the usage is there already.
+/// Inserts a usage and its request; returns the usage's id, or no row if the usage exists already.
 ///
-/// The usage is written first, and the request takes its id and instant.
+/// The request takes its id and instant from the inserted usage.
 pub(in crate::recording) fn insert_usage_with_request_query(
     usage: &Usage,
     request: &NewRequest,
@@ -69,14 +69,15 @@ pub(in crate::recording) fn insert_usage_with_request_query(
     )
 }
 
-/// Inserts the request of a usage that is there, and returns the usage's id; nothing when there is no
-/// such usage, or it has a request already.
+/// Inserts the request of a stored usage; returns the usage's id.
+///
+/// Returns no row if there is no such usage, or it has a request already.
 pub(in crate::recording) fn insert_request_query(
-    usage: UsageId,
+    id: UsageId,
     request: &NewRequest,
 ) -> impl Returns<UsageId> {
     usage::table
-        .filter(usage::id.eq(usage))
+        .filter(usage::id.eq(id))
         .select(((usage::id, usage::created_at), values(request)))
         .insert_into(request::table)
         .into_columns(Columns::default())
