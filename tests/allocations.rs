@@ -40,14 +40,14 @@ async fn a_routing_decision_allocates_nothing() {
     // Decisions are counted, too.
     let recorder = DebuggingRecorder::new();
     let _guard = metrics::set_default_local_recorder(&recorder);
-    let cache = RoutingCache::start(&db.url(), RoutingOptions::default()).await.unwrap();
+    let cache = RoutingCache::start(&db.options(), RoutingOptions::default()).await.unwrap();
 
     let user = Subject::new(AllocationSubject::User, "user-1");
     // A thread takes a place among the readers at its first pick.
     cache.pick("partner/served", user);
     for (model, subject, expected) in [
         ("partner/served", user, "served"),
-        ("partner/served", None, "no subject"),
+        ("partner/served", Subject::unknown(), "no subject"),
         ("partner/paused", user, "paused"),
         ("partner/broken", user, "unreadable"),
         ("partner/none", user, "not experimented"),
@@ -70,7 +70,7 @@ fn a_captured_prompt_is_held_once() {
         let body = json!({"messages": vec![json!({"role": "user", "content": message}); messages]});
         let mut capture = None;
         let allocated = allocation_counter::measure(|| capture = Some(PromptCapture::of(&body)));
-        let rest = capture.as_ref().unwrap().request_body();
+        let rest = capture.as_ref().unwrap().request_body().unwrap();
         assert_eq!(rest.is_truncated(), is_truncated);
         assert!(rest.text().len() > CAPTURE_CAP * 9 / 10, "{}", rest.text().len());
         // And what is left to write of each array and object.

@@ -14,7 +14,7 @@ use clap::Parser;
 use diesel_async::AsyncPgConnection;
 use model_experiments::recording::{NewRequest, Outcome, Record, Usage};
 use model_experiments::values::{AllocationSubject, VersionId};
-use model_experiments::{Recorder, RecorderOptions, connection, migrations};
+use model_experiments::{Recorder, RecorderOptions, migrations};
 use peak_alloc::PeakAlloc;
 use std::fs;
 use std::sync::Arc;
@@ -73,13 +73,13 @@ async fn main() {
     let options = Options::parse();
     let settings = ["shared_buffers=512MB", "max_wal_size=4GB", "checkpoint_timeout=60s"];
     let server = Server::durable(&Binaries::find(|_| {}).unwrap(), &settings).unwrap();
-    let url = server.url("postgres");
-    migrations::run(&url).await.unwrap();
-    let conn = &mut connect(&url).await.unwrap();
+    let connect = support::options(&server.url("postgres"));
+    migrations::run(&connect).await.unwrap();
+    let conn = &mut connect.connect().await.unwrap();
     let version = active(conn, "partner/foo").await.control_version.id;
 
     let recorder = RecorderOptions::default().writers(options.writers);
-    let recorder = Recorder::start(&url, recorder).await.unwrap();
+    let recorder = Recorder::start(&connect, recorder).await.unwrap();
     let (stop, recorded) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let mut callers = JoinSet::new();
     for caller in 0..options.callers {
@@ -92,7 +92,7 @@ async fn main() {
                 }
                 let mut receipts = Vec::with_capacity(options.each);
                 for number in (number..).step_by(options.callers as usize).take(options.each) {
-                    receipts.push(recorder.record(record(number, version)).await.unwrap());
+                    receipts.push(recorder.submit(record(number, version)).await.unwrap());
                 }
                 for receipt in receipts {
                     assert_eq!(receipt.await, Ok(Outcome::Recorded));

@@ -9,7 +9,7 @@ use model_experiments::experiments::{
     self, Experiment, ExperimentChanges, ExperimentFilter, NewExperiment, NewVersion, Variant,
     Version,
 };
-use model_experiments::recording::{NewRequest, Request, Usage, record};
+use model_experiments::recording::{NewRequest, Record, Request, Usage, record};
 use model_experiments::routing::{RoutedExperiment, Served};
 use model_experiments::schema::{
     microdollar_usage, model_experiment, model_experiment_request, model_experiment_variant_version,
@@ -88,7 +88,7 @@ async fn insert_with_request(
     usage: &Usage,
     request: &NewRequest,
 ) -> Result<()> {
-    let _ = record::usage_with_request(conn, usage, request).await?;
+    let _ = record::one(conn, &Record::new(usage.clone(), request.clone())).await?;
     let _ = model_experiment_request::table.find(usage.id);
     Ok(())
 }

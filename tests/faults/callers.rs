@@ -12,10 +12,10 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use crate::lane::Lane;
 use crate::ledger::{Content, End, Entry};
 use crate::report::Counts;
 use crate::support::fixtures::cancelled_after;
+use crate::tested_recorder::TestedRecorder;
 
 /// How long an answer may take: longer than any recorder tries and any fault lasts.
 const ANSWER: Duration = Duration::from_secs(150);
@@ -97,87 +97,87 @@ impl Seen {
     }
 }
 
-/// Records through `lane` until it is told to stop or the recorder is closed.
-pub async fn run(lane: Arc<Lane>, mut runner: TestRunner, stop: Arc<AtomicBool>) {
+/// Records through `tested` until it is told to stop or the recorder is closed.
+pub async fn run(tested: Arc<TestedRecorder>, mut runner: TestRunner, stop: Arc<AtomicBool>) {
     let step = step();
     while !stop.load(Ordering::Relaxed) {
         let (what, how, pause) = step.new_tree(&mut runner).unwrap().current();
         let mut receipts = Vec::new();
         for what in what {
-            receipts.extend(submit(&lane, what, how).await);
+            receipts.extend(submit(&tested, what, how).await);
         }
         for (number, receipt) in receipts {
             let answer = timeout(ANSWER, receipt).await;
-            let told = answer.unwrap_or_else(|_| panic!("{}: an answer never came", lane.name));
-            lane.database.ledger.ended(number, End::Told(told.map_err(|not| not.error)));
+            let told = answer.unwrap_or_else(|_| panic!("{}: an answer never came", tested.name));
+            tested.database.ledger.ended(number, End::Told(told.map_err(|not| not.error)));
         }
         sleep(Duration::from_millis(pause)).await;
     }
 }
 
 /// Submits a record, and tells its number and receipt if there is an answer to wait for.
-async fn submit(lane: &Lane, what: What, how: How) -> Option<(usize, Receipt)> {
-    let content = content(lane, what)?;
+async fn submit(tested: &TestedRecorder, what: What, how: How) -> Option<(usize, Receipt)> {
+    let content = content(tested, what)?;
     let (record, is_valid) = (content.record(), content.is_valid());
-    let is_patient = lane.is_patient;
-    let number = lane.database.ledger.submit(Entry { content, is_patient, end: End::Unheard });
+    let is_patient = tested.is_patient;
+    let number = tested.database.ledger.submit(Entry { content, is_patient, end: End::Unheard });
     let taken = match how {
-        How::Try => lane.recorder.try_submit(record),
-        How::Cancel(polls) => match cancelled_after(polls, lane.recorder.record(record)).await {
+        How::Try => tested.recorder.try_submit(record),
+        How::Cancel(polls) => match cancelled_after(polls, tested.recorder.submit(record)).await {
             Some(taken) => taken,
             None => {
-                lane.seen.cancelled.fetch_add(1, Ordering::Relaxed);
-                lane.database.ledger.ended(number, End::NotTaken);
+                tested.seen.cancelled.fetch_add(1, Ordering::Relaxed);
+                tested.database.ledger.ended(number, End::NotTaken);
                 return None;
             }
         },
-        How::Wait | How::Leave => lane.recorder.record(record).await,
+        How::Wait | How::Leave => tested.recorder.submit(record).await,
     };
     match taken {
         Ok(receipt) => {
             assert!(is_valid, "{what:?} was taken");
-            count(lane, what);
+            count(tested, what);
             if matches!(how, How::Leave) {
-                lane.seen.left.fetch_add(1, Ordering::Relaxed);
+                tested.seen.left.fetch_add(1, Ordering::Relaxed);
                 return None;
             }
             Some((number, receipt))
         }
         Err(NotRecorded { error, .. }) => {
             let counter = match error {
-                Error::RecorderFull if matches!(how, How::Try) => Some(&lane.seen.full),
-                Error::Invalid(_) if !is_valid => Some(&lane.seen.invalid),
+                Error::RecorderFull if matches!(how, How::Try) => Some(&tested.seen.full),
+                Error::Invalid(_) if !is_valid => Some(&tested.seen.invalid),
                 Error::RecorderClosed => None,
-                error => panic!("{}: {what:?} {how:?}: {error:?}", lane.name),
+                error => panic!("{}: {what:?} {how:?}: {error:?}", tested.name),
             };
             counter.map(|counter| counter.fetch_add(1, Ordering::Relaxed));
-            lane.database.ledger.ended(number, End::NotTaken);
+            tested.database.ledger.ended(number, End::NotTaken);
             None
         }
     }
 }
 
-fn count(lane: &Lane, what: What) {
+fn count(tested: &TestedRecorder, what: What) {
     let counter = match what {
-        What::NoSuchVersion | What::AgainstHostRule => &lane.seen.violating,
-        What::Again(_) | What::OtherUsage(_) | What::OtherRequest(_) => &lane.seen.repeated,
+        What::NoSuchVersion | What::AgainstHostRule => &tested.seen.violating,
+        What::Again(_) | What::OtherUsage(_) | What::OtherRequest(_) => &tested.seen.repeated,
         _ => return,
     };
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
 /// The content; `None` where there is nothing yet to repeat.
-fn content(lane: &Lane, what: What) -> Option<Content> {
-    let mut content = Content::new(lane.database.version);
+fn content(tested: &TestedRecorder, what: What) -> Option<Content> {
+    let mut content = Content::new(tested.database.version);
     match what {
         What::New => {}
-        What::Again(back) => content = lane.database.ledger.recent(back)?,
+        What::Again(back) => content = tested.database.ledger.recent(back)?,
         What::OtherUsage(back) => {
-            content = lane.database.ledger.recent(back)?;
+            content = tested.database.ledger.recent(back)?;
             content.usage.cost += 1;
         }
         What::OtherRequest(back) => {
-            content = lane.database.ledger.recent(back)?;
+            content = tested.database.ledger.recent(back)?;
             content.client_request_id.push('+');
         }
         What::NoSuchVersion => content.version = Uuid::nil().into(),

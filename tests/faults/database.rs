@@ -1,12 +1,13 @@
 //! A database that rows are recorded in, with what its host has there.
 
+use model_experiments::migrations;
 use model_experiments::values::{UsageId, VersionId};
-use model_experiments::{connection, migrations};
 use std::collections::HashSet;
 
 use crate::ledger::Ledger;
 use crate::support::fixtures::{active, raw};
 use crate::support::postgres::Server;
+use crate::support::{connect, options};
 
 /// A rule on usages, and a disk that is full for as many insertions as `disk_full` is below one. A sequence isn't rolled
 /// back.
@@ -41,7 +42,7 @@ impl Database {
         let maintenance = &mut connect(&server.url("postgres")).await.unwrap();
         raw(maintenance, &format!("CREATE DATABASE {name}")).await.unwrap();
         let url = server.url(name);
-        migrations::run(&url).await.unwrap();
+        migrations::run(&options(&url)).await.unwrap();
         let conn = &mut connect(&url).await.unwrap();
         let version = active(conn, "partner/foo").await.control_version.id;
         raw(conn, HOST).await.unwrap();

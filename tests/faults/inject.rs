@@ -8,67 +8,67 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, Error, NoTls};
 
-use crate::lane::{Lane, WRITE_TIMEOUT};
 use crate::ledger::{Content, End, Entry};
 use crate::plan::{self, Fault};
+use crate::tested_recorder::{TestedRecorder, WRITE_TIMEOUT};
 use crate::wire;
 
 /// How long a fault waits for something to break, before the next one has its turn.
 const FIRE: Duration = Duration::from_secs(10);
 
-/// Lets one fault after the other happen to `lane`, until it is calm.
-pub async fn run(lane: Arc<Lane>, mut runner: TestRunner, calm: Arc<AtomicBool>) {
+/// Lets one fault after the other happen to `tested`, until it is calm.
+pub async fn run(tested: Arc<TestedRecorder>, mut runner: TestRunner, calm: Arc<AtomicBool>) {
     while !calm.load(Ordering::Relaxed) {
         let (after, fault) = plan::fault().new_tree(&mut runner).unwrap().current();
         let injected = match fault {
             Fault::Wire(fault) => {
-                on_the_way(&lane, fault, after).await;
+                on_the_way(&tested, fault, after).await;
                 Ok(())
             }
-            Fault::Terminate => terminate(&lane).await,
-            Fault::Deadlock => deadlock(&lane).await,
-            Fault::DiskFull(statements) => disk_full(&lane, statements).await,
-            Fault::Lock(time) => lock(&lane, time).await,
+            Fault::Terminate => terminate(&tested).await,
+            Fault::Deadlock => deadlock(&tested).await,
+            Fault::DiskFull(statements) => disk_full(&tested, statements).await,
+            Fault::Lock(time) => lock(&tested, time).await,
         };
         // Perhaps the server is killed, too.
         drop(injected);
     }
 }
 
-async fn on_the_way(lane: &Lane, fault: wire::Fault, after: usize) {
+async fn on_the_way(tested: &TestedRecorder, fault: wire::Fault, after: usize) {
     let is_of_connection = matches!(fault, wire::Fault::Refuse | wire::Fault::StallConnect(_));
-    let fired = lane.wire.arm(fault, if is_of_connection { 0 } else { after });
+    let fired = tested.wire.arm(fault, if is_of_connection { 0 } else { after });
     // A new connection is made where there was one.
-    let cut = is_of_connection.then(|| lane.wire.arm(wire::Fault::CutBefore, after));
+    let cut = is_of_connection.then(|| tested.wire.arm(wire::Fault::CutBefore, after));
     // Nobody connects or records perhaps.
     let _ = timeout(FIRE, fired).await;
     drop(cut);
 }
 
-async fn terminate(lane: &Lane) -> Result<(), Error> {
+async fn terminate(tested: &TestedRecorder) -> Result<(), Error> {
     let sql = "SELECT count(pg_terminate_backend(pid)) FROM (
         SELECT pid FROM pg_stat_activity WHERE application_name = $1
         ORDER BY state = 'active' DESC, random() LIMIT 1) AS one";
-    connect(lane).await?.execute(sql, &[&lane.name]).await.map(drop)
+    connect(tested).await?.execute(sql, &[&tested.name]).await.map(drop)
 }
 
 /// Inserts the later of two usages, has the recorder insert both, which waits, and then inserts the other.
-async fn deadlock(lane: &Lane) -> Result<(), Error> {
-    let (host, watcher) = (connect(lane).await?, connect(lane).await?);
+async fn deadlock(tested: &TestedRecorder) -> Result<(), Error> {
+    let (host, watcher) = (connect(tested).await?, connect(tested).await?);
     // The recorder is to be the one who gives way.
     host.batch_execute("SET deadlock_timeout = '5s'; SET lock_timeout = '3s'; BEGIN").await?;
-    let contents = [(); 2].map(|()| Content::new(lane.database.version));
+    let contents = [(); 2].map(|()| Content::new(tested.database.version));
     let ids = contents.each_ref().map(|content| *content.usage.id.as_uuid());
     let insert = "INSERT INTO microdollar_usage
         (id, kilo_user_id, cost, input_tokens, output_tokens, cache_write_tokens, cache_hit_tokens)
         VALUES ($1, 'host', 0, 0, 0, 0, 0)";
     host.execute(insert, &[&ids[1]]).await?;
     for content in contents {
-        let (record, is_patient) = (content.record(), lane.is_patient);
+        let (record, is_patient) = (content.record(), tested.is_patient);
         let entry = Entry { content, is_patient, end: End::Unheard };
-        let number = lane.database.ledger.submit(entry);
-        if lane.recorder.try_submit(record).is_err() {
-            lane.database.ledger.ended(number, End::NotTaken);
+        let number = tested.database.ledger.submit(entry);
+        if tested.recorder.try_submit(record).is_err() {
+            tested.database.ledger.ended(number, End::NotTaken);
         }
     }
     let host_pid: i32 = host.query_one("SELECT pg_backend_pid()", &[]).await?.get(0);
@@ -76,7 +76,7 @@ async fn deadlock(lane: &Lane) -> Result<(), Error> {
         WHERE application_name = $1 AND $2 = ANY (pg_blocking_pids(pid)))";
     let waits = watcher.prepare(sql).await?;
     let start = Instant::now();
-    while !watcher.query_one(&waits, &[&lane.name, &host_pid]).await?.get::<_, bool>(0) {
+    while !watcher.query_one(&waits, &[&tested.name, &host_pid]).await?.get::<_, bool>(0) {
         if start.elapsed() > WRITE_TIMEOUT {
             return Ok(());
         }
@@ -86,8 +86,8 @@ async fn deadlock(lane: &Lane) -> Result<(), Error> {
 }
 
 /// Fills the disk, and waits until it has been found full.
-async fn disk_full(lane: &Lane, statements: u8) -> Result<(), Error> {
-    let client = connect(lane).await?;
+async fn disk_full(tested: &TestedRecorder, statements: u8) -> Result<(), Error> {
+    let client = connect(tested).await?;
     client.batch_execute(&format!("SELECT setval('disk_full', -{statements})")).await?;
     let start = Instant::now();
     while start.elapsed() < FIRE {
@@ -100,17 +100,17 @@ async fn disk_full(lane: &Lane, statements: u8) -> Result<(), Error> {
     Ok(())
 }
 
-async fn lock(lane: &Lane, time: Duration) -> Result<(), Error> {
-    let client = connect(lane).await?;
+async fn lock(tested: &TestedRecorder, time: Duration) -> Result<(), Error> {
+    let client = connect(tested).await?;
     client.batch_execute("BEGIN; LOCK microdollar_usage IN EXCLUSIVE MODE").await?;
-    lane.locked.fetch_add(1, Ordering::Relaxed);
+    tested.locked.fetch_add(1, Ordering::Relaxed);
     sleep(time).await;
     client.batch_execute("ROLLBACK").await
 }
 
-/// A connection to the lane's database that no fault is meant for.
-async fn connect(lane: &Lane) -> Result<Client, Error> {
-    let (client, connection) = tokio_postgres::connect(&lane.database.url, NoTls).await?;
+/// A connection to the tested's database that no fault is meant for.
+async fn connect(tested: &TestedRecorder) -> Result<Client, Error> {
+    let (client, connection) = tokio_postgres::connect(&tested.database.url, NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
 }

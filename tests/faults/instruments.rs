@@ -1,10 +1,11 @@
 //! That each fault does what it is named after, seen with a connection of one's own: else the rest proves nothing.
 
-use model_experiments::recording::{self, Usage, record};
+use model_experiments::Result;
+use model_experiments::recording::{self, Record, Usage, record};
 use model_experiments::values::VersionId;
-use model_experiments::{Result, connection};
 use std::time::{Duration, Instant};
 
+use crate::support::connect;
 use crate::support::fixtures::{eventually, number, request};
 use crate::wire::{Fault, Wire};
 
@@ -81,7 +82,7 @@ async fn abandoned(url: &str, version: VersionId, wire: &Wire, fault: Fault) {
 
 async fn record(url: &str, version: VersionId, usage: &Usage) -> Result<()> {
     let conn = &mut connect(url).await?;
-    record::usage_with_request(conn, usage, &request(version)).await.map(drop)
+    record::one(conn, &Record::new(usage.clone(), request(version))).await.map(drop)
 }
 
 /// Whether the usage is there once no other connection is under way.

@@ -10,17 +10,17 @@ mod callers;
 mod database;
 mod inject;
 mod instruments;
-mod lane;
 mod ledger;
 mod log;
 mod plan;
+#[path = "../suite/random.rs"]
+mod random;
 mod report;
-#[path = "../suite/model/runner.rs"]
-mod runner;
 mod storm;
 #[allow(dead_code, reason = "the suite uses the rest")]
 #[path = "../support/mod.rs"]
 mod support;
+mod tested_recorder;
 mod wire;
 
 use model_experiments::RecorderOptions;
@@ -31,10 +31,10 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use database::Database;
-use lane::Lane;
 use report::{table, total};
 use support::fixtures::eventually;
 use support::postgres::{Binaries, Server};
+use tested_recorder::TestedRecorder;
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
@@ -52,7 +52,7 @@ const SLACK: usize = 1 << 19;
 async fn main() {
     let start = Instant::now();
     log::keep();
-    let mut runner = runner::seeded();
+    let mut runner = random::runner();
     let settings = ["deadlock_timeout=200ms"];
     let server = Server::durable(&Binaries::find(|_| {}).unwrap(), &settings).unwrap();
     let tried = Database::create(&server, "tried", false).await;
@@ -64,26 +64,33 @@ async fn main() {
     let apart = Arc::new(Database::create(&server, "apart", true).await);
     let (options, patient) = (RecorderOptions::default, Duration::from_secs(100));
     let narrow = options().writers(4).max_batch(8).max_records(40);
-    let lanes = [
-        Lane::start("one writer", &together, options(), patient).await,
-        Lane::start("four writers", &together, narrow, patient).await,
-        Lane::start("hasty", &together, options().writers(2), Duration::from_millis(400)).await,
-        Lane::start("billing first", &apart, options().writers(2).billing_first(true), patient)
+    let tested_recorders = [
+        TestedRecorder::start("one writer", &together, options(), patient).await,
+        TestedRecorder::start("four writers", &together, narrow, patient).await,
+        TestedRecorder::start("hasty", &together, options().writers(2), Duration::from_millis(400))
             .await,
+        TestedRecorder::start(
+            "billing first",
+            &apart,
+            options().writers(2).billing_first(true),
+            patient,
+        )
+        .await,
     ];
-    let (fired, server) = storm::run(&lanes, server, &mut runner, FAULTS).await;
-    for lane in &lanes {
-        settle(lane).await;
+    let (fired, server) = storm::run(&tested_recorders, server, &mut runner, FAULTS).await;
+    for tested in &tested_recorders {
+        settle(tested).await;
     }
     let (mut broken, lost) = (Vec::new(), log::take_lost());
     for database in [&together, &apart] {
         broken.extend(database.check(&lost).await);
     }
 
-    let seen: Vec<_> = lanes.iter().map(|lane| (lane.name, lane.seen.counts())).collect();
+    let seen: Vec<_> =
+        tested_recorders.iter().map(|tested| (tested.name, tested.seen.counts())).collect();
     let ends = [("together", together.ledger.ends()), ("apart", apart.ledger.ends())];
     println!("{}\n{}\n{}", table("Fault", &fired), table("Caller", &seen), table("Record", &ends));
-    drop((lanes, together, apart, seen, ends, lost, server));
+    drop((tested_recorders, together, apart, seen, ends, lost, server));
     let after = ALLOCATOR.current_usage();
     let faults = total(&fired);
     println!("{faults} faults in {:.0?}", start.elapsed());
@@ -101,12 +108,12 @@ async fn main() {
 }
 
 /// Waits until the recorder has nothing left, and ends it.
-async fn settle(lane: &Lane) {
+async fn settle(tested: &TestedRecorder) {
     eventually("all is written", async || {
         sleep(Duration::from_millis(10)).await;
-        lane.recorder.is_empty()
+        tested.recorder.is_empty()
     })
     .await;
-    assert_eq!(lane.recorder.shutdown(Duration::from_secs(60)).await, [], "{}", lane.name);
-    lane.until_disconnected().await;
+    assert_eq!(tested.recorder.shutdown(Duration::from_secs(60)).await, [], "{}", tested.name);
+    tested.until_disconnected().await;
 }

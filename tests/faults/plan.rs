@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use std::time::Duration;
 
-use crate::lane::WRITE_TIMEOUT;
+use crate::tested_recorder::WRITE_TIMEOUT;
 use crate::wire;
 
 /// A fault for one recorder, or for all of a database.

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{sleep, timeout};
 
-use crate::lane::Lane;
 use crate::report::{Column, total};
 use crate::support::postgres::Server;
+use crate::tested_recorder::TestedRecorder;
 use crate::{callers, inject, plan};
 
 /// Who records through each recorder.
@@ -22,10 +22,10 @@ const INJECTORS: usize = 2;
 /// How long it may take.
 const LIMIT: Duration = Duration::from_secs(720);
 
-/// Records through all lanes while faults happen to each, and the server is killed now and then, until there were as many
-/// as `enough`. Tells how often each happened, for each lane.
+/// Records through all tested_recorders while faults happen to each, and the server is killed now and then, until there were as many
+/// as `enough`. Tells how often each happened, for each tested.
 pub async fn run(
-    lanes: &[Arc<Lane>],
+    tested_recorders: &[Arc<TestedRecorder>],
     server: Server,
     runner: &mut TestRunner,
     enough: usize,
@@ -34,15 +34,20 @@ pub async fn run(
     let mut another = || TestRunner::new_with_rng(runner.config().clone(), runner.new_rng());
     let crashing = tokio::spawn(crash(server, another(), Arc::clone(&calm)));
     let (mut injectors, mut callers) = (JoinSet::new(), JoinSet::new());
-    for lane in lanes {
+    for tested in tested_recorders {
         for _ in 0..INJECTORS {
-            injectors.spawn(inject::run(Arc::clone(lane), another(), Arc::clone(&calm)));
+            injectors.spawn(inject::run(Arc::clone(tested), another(), Arc::clone(&calm)));
         }
         for _ in 0..CALLERS {
-            callers.spawn(callers::run(Arc::clone(lane), another(), Arc::clone(&stop)));
+            callers.spawn(callers::run(Arc::clone(tested), another(), Arc::clone(&stop)));
         }
     }
-    let faults = || lanes.iter().map(|lane| (lane.name, lane.faults())).collect::<Vec<Column>>();
+    let faults = || {
+        tested_recorders
+            .iter()
+            .map(|tested| (tested.name, tested.faults()))
+            .collect::<Vec<Column>>()
+    };
     let start = Instant::now();
     while total(&faults()) < enough {
         assert!(start.elapsed() < LIMIT, "too few faults in time: {:?}", faults());

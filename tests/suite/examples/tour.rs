@@ -1,6 +1,6 @@
 //! The example `tour`, run as its reader runs it.
 
-use crate::support::fixtures::{Counts, counts, number};
+use crate::support::fixtures::{Counts, Recorded, counts, number, recorded};
 use crate::support::{TestDatabase, example};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! A recorder behind a way of its own to the server.
 
-use model_experiments::{Recorder, RecorderOptions, connection};
+use model_experiments::{Recorder, RecorderOptions};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -8,6 +8,8 @@ use std::time::Duration;
 use crate::callers::Seen;
 use crate::database::Database;
 use crate::report::Counts;
+use crate::support;
+use crate::support::connect;
 use crate::support::fixtures::{eventually, number};
 use crate::wire::Wire;
 
@@ -18,7 +20,7 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_millis(800);
 const PATIENT: Duration = Duration::from_secs(60);
 
 /// A recorder, and the way to its database.
-pub struct Lane {
+pub struct TestedRecorder {
     /// What the server shows its connections as, too.
     pub name: &'static str,
     pub database: Arc<Database>,
@@ -31,7 +33,7 @@ pub struct Lane {
     pub locked: AtomicUsize,
 }
 
-impl Lane {
+impl TestedRecorder {
     /// Starts a recorder that tries for so long.
     pub async fn start(
         name: &'static str,
@@ -40,9 +42,9 @@ impl Lane {
         retry_for: Duration,
     ) -> Arc<Self> {
         let wire = Wire::to(&database.url).await;
-        let options =
-            options.application_name(name).write_timeout(WRITE_TIMEOUT).retry_for(retry_for);
-        let recorder = Recorder::start(wire.url(), options).await.unwrap();
+        let options = options.write_timeout(WRITE_TIMEOUT).retry_for(retry_for);
+        let connect = support::options(wire.url()).application_name(name);
+        let recorder = Recorder::start(&connect, options).await.unwrap();
         let (database, is_patient) = (Arc::clone(database), retry_for >= PATIENT);
         Arc::new(Self {
             name,
