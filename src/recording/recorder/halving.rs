@@ -1,144 +1,142 @@
-//! Writing rows in as few statements as what is wrong with some of them allows.
+//! Halving: writes a batch in one statement, and finds refused records by splitting it.
+//!
+//! One refused record of n costs at most 2 log2(n) + 1 statements.
+//!
+//! # What follows a statement
+//!
+//! [`Halving::settle`]:
+//!
+//! | End            | One record          | Several records       |
+//! |----------------|---------------------|-----------------------|
+//! | `Written`      | nothing             | nothing               |
+//! | `Refused`      | fail it             | split them            |
+//! | `Ambiguous`    | leave it as blocked | split them            |
+//! | `Blocked`      | leave it as blocked | leave them as blocked |
+//! | `ServerFailed` | stop                | stop                  |
+//!
+//! Blocked records aren't split, since each statement would wait for the lock again.
+//!
+//! # What follows a split
+//!
+//! [`Halving::split`] splits records that failed together. It runs the first half, and the second
+//! before the first is settled only if all of the batch may be failing.
+//!
+//! | First half                       | Second half              | Then                           |
+//! |----------------------------------|--------------------------|--------------------------------|
+//! | `Written`                        | not run                  | split second: it has the cause |
+//! | `Ambiguous`, none written before | `Written`                | settle first                   |
+//! | `Ambiguous`, none written before | `Refused`                | settle first, then second      |
+//! | `Ambiguous`, none written before | `Ambiguous` or `Blocked` | leave both as blocked          |
+//! | `Ambiguous`, none written before | `ServerFailed`           | stop                           |
+//! | `Ambiguous`, some written before | not run yet              | settle first, write second     |
+//! | `Refused` or `Blocked`           | not run yet              | settle first, write second     |
+//! | `ServerFailed`                   | not run                  | stop                           |
+//!
+//! "Before" is in any earlier statement of the batch. A half of one record that has the cause isn't
+//! split: it is written alone, for an error of its own.
+//!
+//! If no half can be written and nothing was written before, the cause is hardly a single record:
+//! the batch is left as blocked.
 
 use diesel_async::AsyncPgConnection;
 use std::time::Duration;
-use tokio::time::Instant;
 
-use crate::database::connect::answered;
 use crate::error::{Error, Result};
-use crate::recording::record::{attribute_many, many, usages};
 use crate::recording::recorder::part::Part;
 use crate::recording::recorder::pending_record::PendingRecord;
-use crate::recording::types::{Outcome, Record};
+use crate::recording::recorder::statement::{Statement, StatementEnd};
 
-/// What takes longer was held up by somebody, in whatever language the server says so.
-const LONG: Duration = Duration::from_secs(1);
+/// How writing a batch ended.
+pub(super) enum BatchEnd {
+    /// Every record was written or has failed.
+    Settled,
+    /// Some records remain, blocked for this reason; other records may get through.
+    Blocked(Error),
+    /// Some records remain, since the server or the connection failed.
+    ServerFailed(Error),
+}
 
-/// Writes a part of rows, over one connection.
-pub(super) struct Statements<'c> {
-    conn: &'c mut AsyncPgConnection,
+/// Writes `part` of a batch's records; those with this part remaining are to be retried.
+pub(super) async fn write_batch(
+    conn: &mut AsyncPgConnection,
     part: Part,
     timeout: Duration,
+    records: &mut [PendingRecord],
+) -> BatchEnd {
+    let statement = Statement::new(conn, part, timeout);
+    let mut halving = Halving { statement, has_written: false, blocked: None };
+    match (halving.write(records).await, halving.blocked) {
+        (Err(error), _) => BatchEnd::ServerFailed(error),
+        (Ok(()), Some(error)) => BatchEnd::Blocked(error),
+        (Ok(()), None) => BatchEnd::Settled,
+    }
+}
+
+struct Halving<'c> {
+    statement: Statement<'c>,
+    /// Whether a statement of this batch was written.
     has_written: bool,
-    /// Why rows are left, if there are any.
-    why: Option<Error>,
+    /// Why records remain, if some do.
+    blocked: Option<Error>,
 }
 
-/// Why rows weren't written together.
-enum Trouble {
-    /// Some of them can't be.
-    Refused(Error),
-    /// Some of them can't be, or none can at the moment.
-    Unknown(Error),
-    /// Somebody is in the way of some of them, or of all.
-    Blocked(Error),
-}
-
-impl<'c> Statements<'c> {
-    /// Statements that write `part` of rows. The server gives up each after `timeout`.
-    pub(super) fn new(conn: &'c mut AsyncPgConnection, part: Part, timeout: Duration) -> Self {
-        // Only a server that doesn't is lost.
-        let timeout = timeout.saturating_mul(2);
-        Self { conn, part, timeout, has_written: false, why: None }
+/// An `Err` of any of these is the server's or the connection's, and stops the halving.
+impl Halving<'_> {
+    /// Writes records, in one statement if possible.
+    async fn write(&mut self, records: &mut [PendingRecord]) -> Result<()> {
+        let end = self.run(records).await;
+        self.settle(records, end).await
     }
 
-    /// Writes rows, in one statement when there is nothing wrong with any of them. Those that the database refuses are
-    /// found by halving, and the others are written: one row of n that violates a constraint costs 2 log₂ n + 1 statements
-    /// at most.
-    ///
-    /// An error is the server's. The inner error is why rows are left, while others may get through.
-    pub(super) async fn write(mut self, rows: &mut [PendingRecord]) -> Result<Result<()>> {
-        self.write_part(rows).await?;
-        Ok(self.why.map_or(Ok(()), Err))
+    async fn run(&mut self, records: &mut [PendingRecord]) -> StatementEnd {
+        let end = self.statement.run(records).await;
+        self.has_written |= matches!(end, StatementEnd::Written);
+        end
     }
 
-    async fn write_part(&mut self, rows: &mut [PendingRecord]) -> Result<()> {
-        match self.together(rows).await? {
-            None => Ok(()),
-            Some(trouble) => self.halve(rows, trouble).await,
-        }
-    }
-
-    /// Writes rows that weren't written together.
-    async fn halve(&mut self, mut rows: &mut [PendingRecord], trouble: Trouble) -> Result<()> {
-        match (trouble, &mut *rows) {
-            (Trouble::Refused(error), [row]) => {
-                row.fail(error);
-                return Ok(());
+    /// Follows up a statement with all of `records`, by the first table.
+    async fn settle(&mut self, records: &mut [PendingRecord], end: StatementEnd) -> Result<()> {
+        match (end, records) {
+            (StatementEnd::Written, _) => {}
+            (StatementEnd::Refused(error), [record]) => drop(record.fail(error)),
+            (StatementEnd::Ambiguous(error), [_]) | (StatementEnd::Blocked(error), _) => {
+                self.blocked = Some(error);
             }
-            // To find out by waiting again and again who is blocked would take long.
-            (Trouble::Blocked(error), _) | (Trouble::Unknown(error), [_]) => {
-                self.why = Some(error);
-                return Ok(());
+            (StatementEnd::Refused(_) | StatementEnd::Ambiguous(_), records) => {
+                Box::pin(self.split(records)).await?;
             }
-            (Trouble::Refused(_) | Trouble::Unknown(_), _) => {}
+            (StatementEnd::ServerFailed(error), _) => return Err(error),
         }
-        while rows.len() > 1 {
-            let (first, second) = rows.split_at_mut(rows.len() / 2);
-            let Some(of_first) = self.together(first).await? else {
-                // It is because of the others: they would fail together again.
-                rows = second;
-                continue;
-            };
-            if self.has_written || !matches!(of_first, Trouble::Unknown(_)) {
-                Box::pin(self.halve(first, of_first)).await?;
-                return Box::pin(self.write_part(second)).await;
-            }
-            return match self.together(second).await? {
-                None => Box::pin(self.halve(first, of_first)).await,
-                Some(Trouble::Refused(error)) => {
-                    Box::pin(self.halve(first, of_first)).await?;
-                    Box::pin(self.halve(second, Trouble::Refused(error))).await
-                }
-                // Nothing gets through, so it is hardly because of a row.
-                Some(Trouble::Unknown(error) | Trouble::Blocked(error)) => {
-                    self.why = Some(error);
-                    Ok(())
-                }
-            };
-        }
-        Box::pin(self.write_part(rows)).await
+        Ok(())
     }
 
-    /// Writes all rows in one statement, or none.
-    async fn together(&mut self, rows: &mut [PendingRecord]) -> Result<Option<Trouble>> {
-        let start = Instant::now();
-        let error = match answered(self.timeout, self.run(rows)).await {
-            Ok(outcomes) => {
-                self.has_written = true;
-                for (row, outcome) in rows.iter_mut().zip(outcomes) {
-                    match outcome {
-                        Ok(outcome) => row.mark_written(self.part, outcome),
-                        Err(error) => drop(row.fail(error)),
+    /// Writes records that failed together, by the second table.
+    async fn split(&mut self, records: &mut [PendingRecord]) -> Result<()> {
+        if records.len() < 2 {
+            // Alone, it gets an error of its own.
+            return self.write(records).await;
+        }
+        let (first, second) = records.split_at_mut(records.len() / 2);
+        match self.run(first).await {
+            StatementEnd::Written => Box::pin(self.split(second)).await,
+            ambiguous @ StatementEnd::Ambiguous(_) if !self.has_written => {
+                match self.run(second).await {
+                    StatementEnd::Written => self.settle(first, ambiguous).await,
+                    refused @ StatementEnd::Refused(_) => {
+                        self.settle(first, ambiguous).await?;
+                        self.settle(second, refused).await
                     }
+                    StatementEnd::Ambiguous(error) | StatementEnd::Blocked(error) => {
+                        self.blocked = Some(error);
+                        Ok(())
+                    }
+                    StatementEnd::ServerFailed(error) => Err(error),
                 }
-                return Ok(None);
             }
-            Err(error) => error,
-        };
-        match &error {
-            Error::Transient { kind, .. } if kind.is_of_statement() => {
-                Ok(Some(Trouble::Blocked(error)))
-            }
-            Error::Transient { .. } => Err(error),
-            Error::Database(_) if start.elapsed() > LONG => Ok(Some(Trouble::Blocked(error))),
-            Error::Database(_) => Ok(Some(Trouble::Unknown(error))),
-            _ => Ok(Some(Trouble::Refused(error))),
-        }
-    }
-
-    async fn run(&mut self, rows: &[PendingRecord]) -> Result<Vec<Result<Outcome>>> {
-        let records: Vec<&Record> = rows.iter().map(|row| &*row.record).collect();
-        match self.part {
-            Part::Both => many(self.conn, &records).await,
-            Part::Usage => {
-                let of_records: Vec<_> = records.iter().map(|record| &record.usage).collect();
-                usages(self.conn, &of_records).await
-            }
-            Part::Request => {
-                let requests: Vec<_> =
-                    records.iter().map(|record| (record.usage.id, &record.request)).collect();
-                attribute_many(self.conn, &requests).await
+            StatementEnd::ServerFailed(error) => Err(error),
+            end => {
+                self.settle(first, end).await?;
+                self.write(second).await
             }
         }
     }

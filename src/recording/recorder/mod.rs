@@ -9,7 +9,8 @@
 //! 4. `writer` takes a batch, and retries it until each record is settled. `stage` starts the
 //!    writers of each `part` of a record; `shared` is what they share.
 //! 5. `halving` writes a batch, and finds refused records by splitting it.
-//! 6. `receipt` tells the caller.
+//! 6. `statement` runs one statement, and classifies its error.
+//! 7. `receipt` tells the caller.
 //!
 //! `options` configures all of this; `metrics` counts it.
 
@@ -26,6 +27,7 @@ pub(super) mod receipt;
 mod shared;
 mod shedder;
 mod stage;
+mod statement;
 mod writer;
 
 use std::fmt;

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::database::backoff::{RETRY_AFTER, backoff};
-use crate::error::{Error, Result, Transient};
-use crate::recording::recorder::halving::Statements;
+use crate::error::{Error, Transient};
+use crate::recording::recorder::halving::{BatchEnd, write_batch};
 use crate::recording::recorder::metrics::Metrics;
 use crate::recording::recorder::part::Part;
 use crate::recording::recorder::pending_record::PendingRecord;
@@ -152,24 +152,27 @@ impl Writer {
         let end = self.write_once(records).await;
         self.release_settled(records);
         match end {
-            Ok(Ok(())) => self.retry_backoff = None,
-            Ok(Err(error)) => {
+            BatchEnd::Settled => self.retry_backoff = None,
+            BatchEnd::Blocked(error) => {
                 // Queued records may get through, so they are attempted before they expire.
                 self.prepare_retry(records, &error, false);
                 self.requeue_blocked(records).await;
             }
-            Err(error) => self.prepare_retry(records, &error, true),
+            BatchEnd::ServerFailed(error) => self.prepare_retry(records, &error, true),
         }
     }
 
     /// Writes a batch over the connection, or over a new one if it was lost.
-    async fn write_once(&mut self, records: &mut [PendingRecord]) -> Result<Result<()>> {
+    async fn write_once(&mut self, records: &mut [PendingRecord]) -> BatchEnd {
         let timeout = self.shared.options.write_timeout;
         let conn = match &mut self.conn {
             Some(conn) => conn,
-            lost => lost.insert(self.shared.connect.connect_within(timeout).await?),
+            lost => match self.shared.connect.connect_within(timeout).await {
+                Ok(conn) => lost.insert(conn),
+                Err(error) => return BatchEnd::ServerFailed(error),
+            },
         };
-        Statements::new(conn, self.part, timeout).write(records).await
+        write_batch(conn, self.part, timeout, records).await
     }
 
     /// Drops a connection that may be broken, and fails records past their deadline.
