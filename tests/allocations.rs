@@ -1,4 +1,5 @@
-//! What allocates nothing, in a process of its own: counting takes an allocator that the other tests don't have.
+//! What allocates nothing, in a process of its own: counting takes an allocator that the other
+//! tests don't have.
 
 #[expect(dead_code, reason = "the suite uses the rest")]
 #[path = "support/mod.rs"]

@@ -1,8 +1,9 @@
-//! The layout of `src/`: which rooms there are, that each imports only from rooms below it, and that no files import
-//! each other in a circle.
+//! The layout of `src/`: which rooms there are, that each imports only from rooms below it, and
+//! that no files import each other in a circle.
 //!
-//! Imports are read from the sources, since the compiler accepts any. A `use` or a path that begins with `crate::` leads
-//! to the file of the deepest module that it names. Unit tests may import from anywhere.
+//! Imports are read from the sources, since the compiler accepts any. A `use` or a path that begins
+//! with `crate::` leads to the file of the deepest module that it names. Unit tests may import from
+//! anywhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

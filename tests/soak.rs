@@ -1,4 +1,5 @@
-//! Recording for a long time as fast as the machine lets it: the rate stays, memory stays, and nobody deadlocks.
+//! Recording for a long time as fast as the machine lets it: the rate stays, memory stays, and
+//! nobody deadlocks.
 //!
 //! ```text
 //! cargo test --release --test soak -- --seconds 600
@@ -35,8 +36,8 @@ const USERS: u64 = 10_000;
 /// How much a peak of memory may differ from another of the same load.
 const MEMORY: f64 = 1.25;
 
-/// The least share of the rate that has to be left. It is for what grows without a bound: a machine that others use
-/// drifts by as much as this.
+/// The least share of the rate that has to be left. It is for what grows without a bound: a machine
+/// that others use drifts by as much as this.
 const RATE: f64 = 0.5;
 
 const MIB: f64 = (1 << 20) as f64;

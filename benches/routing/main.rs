@@ -18,13 +18,14 @@ mod support;
 
 use model_experiments::routing::{self, Route, Subject};
 use model_experiments::values::EncryptedApiKey;
-use model_experiments::{RoutingCache, RoutingOptions};
+use model_experiments::{AsyncPgConnection, RoutingCache, RoutingOptions};
 use std::hint::black_box;
 use tokio::runtime::{Builder, Runtime};
 
 use baseline::{Decryption, Lookup, Request};
 use comparison::Comparison;
 use seed::Family;
+use support::TestDatabase;
 use support::fixtures::{API_KEY, cipher, key, public_model_id};
 
 /// Number of active experiments.
@@ -96,15 +97,32 @@ fn pick(comparison: &mut Comparison) {
     drop(db);
 }
 
+/// A database, and connections to it on a runtime of one thread.
+struct Connections {
+    runtime: Runtime,
+    ours: AsyncPgConnection,
+    raw: raw::Client,
+    _database: TestDatabase,
+}
+
+impl Connections {
+    fn to(families: &[Family]) -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let (database, ours, raw) = runtime.block_on(async {
+            let database = seed::database(families).await;
+            let ours = database.connect().await;
+            let raw = raw::Client::connect(&database.url()).await;
+            (database, ours, raw)
+        });
+        Self { runtime, ours, raw, _database: database }
+    }
+}
+
 fn load_one(comparison: &mut Comparison) {
     let recent = Family { name: "recent", status: "active", experiments: 1, versions: 50 };
     let long = Family { name: "long", status: "active", experiments: 1, versions: 5_000 };
-    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let (db, mut conn, raw) = runtime.block_on(async {
-        let db = seed::database(&[ACTIVE, recent, long]).await;
-        let (conn, raw) = (db.connect().await, raw::Client::connect(&db.url()).await);
-        (db, conn, raw)
-    });
+    let Connections { runtime, mut ours, raw, _database } =
+        Connections::to(&[ACTIVE, recent, long]);
     for (name, model) in
         [("load_one_50_versions", "recent/1"), ("load_one_5000_versions", "long/1")]
     {
@@ -112,28 +130,21 @@ fn load_one(comparison: &mut Comparison) {
         assert_eq!(runtime.block_on(raw.load_one(model.as_str())).len(), seed::VARIANTS);
         comparison.add(
             name,
-            || runtime.block_on(routing::load(&mut conn, &model)).unwrap().unwrap(),
+            || runtime.block_on(routing::load(&mut ours, &model)).unwrap().unwrap(),
             || runtime.block_on(raw.load_one(model.as_str())),
         );
     }
-    drop(db);
 }
 
 fn load_all(comparison: &mut Comparison) {
-    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let (db, mut conn, raw) = runtime.block_on(async {
-        let db = seed::database(&[ACTIVE]).await;
-        let (conn, raw) = (db.connect().await, raw::Client::connect(&db.url()).await);
-        (db, conn, raw)
-    });
+    let Connections { runtime, mut ours, raw, _database } = Connections::to(&[ACTIVE]);
     assert_eq!(runtime.block_on(raw.load_all()).len(), EXPERIMENTS * seed::VARIANTS);
-    assert_eq!(runtime.block_on(routing::load_all(&mut conn)).unwrap().len(), EXPERIMENTS);
+    assert_eq!(runtime.block_on(routing::load_all(&mut ours)).unwrap().len(), EXPERIMENTS);
     comparison.add(
         "load_all",
-        || runtime.block_on(routing::load_all(&mut conn)).unwrap(),
+        || runtime.block_on(routing::load_all(&mut ours)).unwrap(),
         || runtime.block_on(raw.load_all()),
     );
-    drop(db);
 }
 
 fn decrypt(comparison: &mut Comparison) {

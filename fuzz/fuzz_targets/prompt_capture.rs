@@ -1,4 +1,5 @@
-//! A body is captured whole or up to the cap, whatever the order of its keys, unless it is too deep.
+//! A body is captured whole or up to the cap, whatever the order of its keys, unless it is too
+//! deep.
 
 #![no_main]
 

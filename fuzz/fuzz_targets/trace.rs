@@ -1,5 +1,5 @@
-//! A trace that is read is in the order of time and holds what its lines say; of one that isn't, the error names
-//! a line of it.
+//! A trace that is read is in the order of time and holds what its lines say; of one that isn't,
+//! the error names a line of it.
 
 #![no_main]
 

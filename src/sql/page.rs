@@ -54,7 +54,8 @@ type Before<A, I, Id> = dsl::Lt<AsExprOf<(A, I), Row>, (Timestamp, Id)>;
 type After<A, I, Id> = dsl::Gt<AsExprOf<(A, I), Row>, (Timestamp, Id)>;
 
 impl<Id: Copy> Page<Id> {
-    /// The rows after the cursor, if there is one. The list is ordered by `at` and `id`, newest first.
+    /// The rows after the cursor, if there is one. The list is ordered by `at` and `id`, newest
+    /// first.
     pub(crate) fn newest_first<A, I>(&self, at: A, id: I) -> Option<Before<A, I, Id>>
     where
         (A, I): AsExpression<Row>,
@@ -64,7 +65,8 @@ impl<Id: Copy> Page<Id> {
         Some((at, id).into_sql::<Row>().lt((cursor.at, cursor.id)))
     }
 
-    /// The rows after the cursor, if there is one. The list is ordered by `at` and `id`, oldest first.
+    /// The rows after the cursor, if there is one. The list is ordered by `at` and `id`, oldest
+    /// first.
     pub(crate) fn oldest_first<A, I>(&self, at: A, id: I) -> Option<After<A, I, Id>>
     where
         (A, I): AsExpression<Row>,

@@ -1,4 +1,5 @@
-//! Who records: many at once, some of it wrong, some of it twice, and not all of them stay for the answer.
+//! Who records: many at once, some of it wrong, some of it twice, and not all of them stay for the
+//! answer.
 
 use model_experiments::Error;
 use model_experiments::recording::{NotRecorded, Receipt};

@@ -9,8 +9,8 @@ use crate::support::fixtures::{active, raw};
 use crate::support::postgres::Server;
 use crate::support::{connect, options};
 
-/// A rule on usages, and a disk that is full for as many insertions as `disk_full` is below one. A sequence isn't rolled
-/// back.
+/// A rule on usages, and a disk that is full for as many insertions as `disk_full` is below one. A
+/// sequence isn't rolled back.
 const HOST: &str = r#"
     ALTER TABLE microdollar_usage ADD CONSTRAINT host_rule CHECK (cost >= 0);
     CREATE SEQUENCE disk_full MINVALUE -1000 START 1;
@@ -49,7 +49,8 @@ impl Database {
         Self { url, ledger: Ledger::new(billing_first), version }
     }
 
-    /// What of the ledger isn't borne out, where the usages in `lost` were said to be lost and nobody waited.
+    /// What of the ledger isn't borne out, where the usages in `lost` were said to be lost and
+    /// nobody waited.
     pub async fn check(&self, lost: &HashSet<UsageId>) -> Vec<String> {
         self.ledger.check(&mut connect(&self.url).await.unwrap(), lost).await
     }

@@ -52,7 +52,8 @@ async fn terminate(tested: &TestedRecorder) -> Result<(), Error> {
     connect(tested).await?.execute(sql, &[&tested.name]).await.map(drop)
 }
 
-/// Inserts the later of two usages, has the recorder insert both, which waits, and then inserts the other.
+/// Inserts the later of two usages, has the recorder insert both, which waits, and then inserts the
+/// other.
 async fn deadlock(tested: &TestedRecorder) -> Result<(), Error> {
     let (host, watcher) = (connect(tested).await?, connect(tested).await?);
     // The recorder is to be the one who gives way.

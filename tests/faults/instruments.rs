@@ -1,4 +1,5 @@
-//! That each fault does what it is named after, seen with a connection of one's own: else the rest proves nothing.
+//! That each fault does what it is named after, seen with a connection of one's own: else the rest
+//! proves nothing.
 
 use model_experiments::Result;
 use model_experiments::recording::{self, Record, Usage, record};

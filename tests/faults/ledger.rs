@@ -77,7 +77,7 @@ impl Content {
     fn is_request(&self, stored: &Request) -> bool {
         stored.variant_version_id == self.version
             && stored.client_request_id.as_ref() == Some(&self.client_request_id)
-            && stored.created_at == self.usage.created_at.into()
+            && stored.created_at == self.usage.created_at
     }
 }
 
@@ -162,7 +162,8 @@ impl Ledger {
         ends
     }
 
-    /// What the database at `conn` doesn't bear out. The usages in `logged` were said to be lost where nobody waited.
+    /// What the database at `conn` doesn't bear out. The usages in `logged` were said to be lost
+    /// where nobody waited.
     pub async fn check(
         &self,
         conn: &mut AsyncPgConnection,
@@ -252,8 +253,8 @@ impl Ledger {
 }
 
 impl Entry {
-    /// Whether it was taken only if nothing is wrong with it, and refused only if something is or another of its id was
-    /// first; and a patient recorder didn't leave it open.
+    /// Whether it was taken only if nothing is wrong with it, and refused only if something is or
+    /// another of its id was first; and a patient recorder didn't leave it open.
     fn is_just(&self, entries: &[Entry]) -> bool {
         let End::Told(told) = &self.end else { return true };
         let Err(error) = told else { return self.content.is_acceptable() };

@@ -20,7 +20,8 @@ pub enum Fault {
     Lock(Duration),
 }
 
-/// A fault, and how many statements pass unharmed before it: without any, it may meet what another has met.
+/// A fault, and how many statements pass unharmed before it: without any, it may meet what another
+/// has met.
 pub type Planned = (usize, Fault);
 
 pub fn fault() -> impl Strategy<Value = Planned> {

@@ -22,8 +22,8 @@ const INJECTORS: usize = 2;
 /// How long it may take.
 const LIMIT: Duration = Duration::from_secs(720);
 
-/// Records through all tested_recorders while faults happen to each, and the server is killed now and then, until there were as many
-/// as `enough`. Tells how often each happened, for each tested.
+/// Records through all tested_recorders while faults happen to each, and the server is killed now
+/// and then, until there were as many as `enough`. Tells how often each happened, for each tested.
 pub async fn run(
     tested_recorders: &[Arc<TestedRecorder>],
     server: Server,

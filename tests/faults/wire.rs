@@ -1,7 +1,7 @@
 //! A way to the server that follows the protocol, and breaks where it is told to.
 //!
-//! A statement goes to the server as Bind, Execute and Sync, and commits at the Sync. The answer is rows, CommandComplete
-//! and, once it is committed, ReadyForQuery.
+//! A statement goes to the server as Bind, Execute and Sync, and commits at the Sync. The answer is
+//! rows, CommandComplete and, once it is committed, ReadyForQuery.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -114,8 +114,8 @@ impl Wire {
         &self.url
     }
 
-    /// Breaks a statement that writes, or a connection, `after` others, and tells when it does. Whoever doesn't wait any more
-    /// takes the fault back.
+    /// Breaks a statement that writes, or a connection, `after` others, and tells when it does.
+    /// Whoever doesn't wait any more takes the fault back.
     pub fn arm(&self, fault: Fault, after: usize) -> oneshot::Receiver<()> {
         let (fired, told) = oneshot::channel();
         self.state.queue(fault).0.lock().unwrap().push_back(Armed { fault, after, fired });
@@ -318,7 +318,8 @@ impl Link {
         }
     }
 
-    /// The answer before its message of the kind `last`, and that message; ReadyForQuery or an error end it too.
+    /// The answer before its message of the kind `last`, and that message; ReadyForQuery or an
+    /// error end it too.
     async fn answer(&mut self, last: u8) -> io::Result<(Bytes, Bytes)> {
         let mut answer = BytesMut::new();
         loop {

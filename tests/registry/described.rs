@@ -105,8 +105,8 @@ several!(A B C D E F G H);
 several!(A B C D E F G H I J K);
 several!(A B C D E F G H I J K L M N O P Q);
 
-/// The columns that a query says are never null, where the server can't tell: counts, values of functions, and the id
-/// by which requests were asked for.
+/// The columns that a query says are never null, where the server can't tell: counts, values of
+/// functions, and the id by which requests were asked for.
 const ASSUMED: [&str; 25] = [
     "database::migrations::history::disable_lock_timeout_query: set_config",
     "database::migrations::history::exists_query: ?column?",

@@ -1,5 +1,5 @@
-//! Every query of the crate, registered once beside its function: what its SQL is, what the server says of it, and
-//! how it is planned.
+//! Every query of the crate, registered once beside its function: what its SQL is, what the server
+//! says of it, and how it is planned.
 
 mod described;
 mod plan;
@@ -90,7 +90,8 @@ impl Query {
         }
     }
 
-    /// An index that each plan of the query uses, and its condition, in which `?` stands for a value.
+    /// An index that each plan of the query uses, and its condition, in which `?` stands for a
+    /// value.
     pub(crate) fn by(mut self, name: &'static str, condition: &'static str) -> Self {
         self.plan.indexes.insert((name.to_owned(), condition.to_owned()));
         self
@@ -102,7 +103,8 @@ impl Query {
         self
     }
 
-    /// How many rows of the seeded database it returns, and how many rows of tables it may read for that.
+    /// How many rows of the seeded database it returns, and how many rows of tables it may read for
+    /// that.
     pub(crate) fn rows(mut self, returned: u32, read: u32) -> Self {
         (self.plan.returned, self.plan.read) = (returned, read);
         self

@@ -86,7 +86,8 @@ impl ToSql for Bound<'_> {
     to_sql_checked!();
 }
 
-/// A connection without Diesel, which shows what it prepared and takes statements that aren't queries.
+/// A connection without Diesel, which shows what it prepared and takes statements that aren't
+/// queries.
 pub(super) async fn connect(db: &TestDatabase) -> Client {
     let (client, connection) = tokio_postgres::connect(&db.url(), NoTls).await.unwrap();
     tokio::spawn(connection);

@@ -14,10 +14,10 @@ use crate::values::{
 /// The suffix of a query's case that is asked of variants with 5,000 versions instead of 50.
 pub(crate) const LONG: &str = ".with a long history";
 
-/// 1,000 experiments of two variants with 50 versions each: 250 are routed, one for each of 250 public model ids,
-/// 50 are drafts, and of the completed ones half are archived. One more, the longest, has 5,000 versions a variant.
-/// 200,000 usages and requests are spread over 50 days and the versions of the routed ones; 20,000 more usages,
-/// on 25 public model ids, have no request.
+/// 1,000 experiments of two variants with 50 versions each: 250 are routed, one for each of 250
+/// public model ids, 50 are drafts, and of the completed ones half are archived. One more, the
+/// longest, has 5,000 versions a variant. 200,000 usages and requests are spread over 50 days and
+/// the versions of the routed ones; 20,000 more usages, on 25 public model ids, have no request.
 const ROWS: &str = "
 CREATE FUNCTION pg_temp.id(kind int, n bigint) RETURNS uuid LANGUAGE sql IMMUTABLE AS
     $$ SELECT format('%s-0000-7000-8000-%s', lpad(kind::text, 8, '0'), lpad(to_hex(n), 12, '0'))::uuid $$;

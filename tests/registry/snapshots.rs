@@ -1,4 +1,5 @@
-//! The SQL of every query, as a reviewer reads it. `UPDATE_EXPECT=1 cargo test --lib` writes it anew.
+//! The SQL of every query, as a reviewer reads it. `UPDATE_EXPECT=1 cargo test --lib` writes it
+//! anew.
 
 use expect_test::expect_file;
 use std::collections::BTreeSet;

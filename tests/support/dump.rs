@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use super::postgres::Binaries;
 
-/// What `pg_dump` makes of a database; `None`, with the reason printed, where there is no `pg_dump` that can
-/// read the server.
+/// What `pg_dump` makes of a database; `None`, with the reason printed, where there is no `pg_dump`
+/// that can read the server.
 pub fn dump(url: &str, options: &[&str]) -> Option<String> {
     let output = Command::new(program("pg_dump")).args(options).arg("-d").arg(url).output();
     let output = match output {

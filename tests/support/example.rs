@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Builds the example beside this test, since a test of one target alone doesn't: the program itself, so
-/// that to kill the child is to kill the example.
+/// Builds the example beside this test, since a test of one target alone doesn't: the program
+/// itself, so that to kill the child is to kill the example.
 pub fn build(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let directory = test.parent().and_then(Path::parent).unwrap();

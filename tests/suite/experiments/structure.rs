@@ -1,4 +1,5 @@
-//! What an experiment is made of: its details, variants, weights and labels, and when they may change.
+//! What an experiment is made of: its details, variants, weights and labels, and when they may
+//! change.
 
 use crate::support::TestDatabase;
 use crate::support::fixtures::{

@@ -330,7 +330,7 @@ async fn the_least_and_the_greatest_numbers_are_recorded_exactly() {
         assert_eq!(totals.cache_write_tokens, totals.cost);
         Ok(totals.cost)
     };
-    let overflown = "64 bits";
+    let overflown = "bigint out of range";
     for (number, small, sum) in [
         (i64::MIN, i16::MIN, Ok(i64::MIN)),
         (-1, 0, Err(overflown)),

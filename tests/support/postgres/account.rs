@@ -1,4 +1,5 @@
-//! Who runs the server: us, or an ordinary user when we are root, as whom PostgreSQL refuses to run.
+//! Who runs the server: us, or an ordinary user when we are root, as whom PostgreSQL refuses to
+//! run.
 
 use std::ffi::OsStr;
 use std::fs;

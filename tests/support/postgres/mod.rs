@@ -17,10 +17,11 @@ use account::Account;
 pub use binaries::Binaries;
 pub use files::cache;
 
-/// The shell keeps the server on a leash, our end of its standard input: when this process ends, however it
-/// ends, it reads the end of file, stops the server and removes the directory.
+/// The shell keeps the server on a leash, our end of its standard input: when this process ends,
+/// however it ends, it reads the end of file, stops the server and removes the directory.
 ///
-/// Every process of the server holds the pipe that the log goes through. Once it has no writer, all are gone.
+/// Every process of the server holds the pipe that the log goes through. Once it has no writer, all
+/// are gone.
 const WATCHDOG: &str = r#"
     exec 3<&0
     bin=$1 dir=$2; shift 2
@@ -79,8 +80,8 @@ impl Server {
         Self::start_with(binaries, None, |_| Ok(Vec::new()))
     }
 
-    /// Starts a server on a copy of the cluster in `template`, or on a new one. `configure` may put files
-    /// beside the cluster, and returns further settings.
+    /// Starts a server on a copy of the cluster in `template`, or on a new one. `configure` may put
+    /// files beside the cluster, and returns further settings.
     pub fn start_with(
         binaries: &Binaries,
         template: Option<&Path>,
@@ -89,7 +90,8 @@ impl Server {
         Self::start_below(&files::fastest(), binaries, template, configure)
     }
 
-    /// Starts a server with a new, empty cluster on a disk, which has after a crash what it acknowledged before.
+    /// Starts a server with a new, empty cluster on a disk, which has after a crash what it
+    /// acknowledged before.
     pub fn durable(binaries: &Binaries, settings: &[&str]) -> io::Result<Self> {
         let settings =
             DURABLE.iter().chain(settings).map(|setting| (*setting).to_owned()).collect();
@@ -157,7 +159,8 @@ impl Server {
         &self.directory
     }
 
-    /// Kills every process of the server, as a crash of the machine would, and returns when all are gone.
+    /// Kills every process of the server, as a crash of the machine would, and returns when all are
+    /// gone.
     pub fn kill(&mut self) -> io::Result<()> {
         self.order("kill")?;
         self.wait_until("be killed", || !self.pid_file().exists())

@@ -488,7 +488,7 @@ async fn trouble_with_recording_reaches_no_client_and_doubles_nothing() {
     assert!(number(watcher, CUT_CONNECTIONS).await > 0);
     eventually("it tries again", async || {
         number(watcher, "SELECT 1::bigint AS number").await;
-        gateway.has_printed("recording is tried again")
+        gateway.has_printed("will be retried")
     })
     .await;
     raw(conn, "ROLLBACK").await.unwrap();

@@ -65,8 +65,8 @@ impl Acknowledged {
         }
     }
 
-    /// Checks that every answer is stored. If `is_all`, no operation was cancelled, and nothing else
-    /// may be stored either.
+    /// Checks that every answer is stored. If `is_all`, no operation was cancelled, and nothing
+    /// else may be stored either.
     pub async fn check(&self, conn: &mut AsyncPgConnection, is_all: bool) {
         let mut structures = BTreeMap::new();
         for (id, told) in &self.experiments {

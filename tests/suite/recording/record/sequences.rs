@@ -1,4 +1,5 @@
-//! Random batches, against a plain model: a batch has the outcomes of its items one after the other.
+//! Random batches, against a plain model: a batch has the outcomes of its items one after the
+//! other.
 
 use crate::random;
 use crate::support::TestDatabase;

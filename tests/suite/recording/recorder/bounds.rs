@@ -120,7 +120,7 @@ async fn a_record_without_a_receipt_is_recorded() {
         until_empty(&recorder).await;
         let errors = log.errors();
         let [error] = &errors[..] else { panic!("{errors:?}") };
-        assert!(error.contains(&id) && error.contains("nobody waits"), "{error}");
+        assert!(error.contains(&id) && error.contains("its receipt was dropped"), "{error}");
     }
 }
 

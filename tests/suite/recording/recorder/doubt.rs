@@ -32,7 +32,7 @@ async fn refuse(conn: &mut AsyncPgConnection, level: &str, condition: &str, mess
 async fn until_tried_again(log: &Log) {
     eventually("it is tried again", async || {
         yield_now().await;
-        log.lines().iter().filter(|line| line.contains("tried again")).count() >= 2
+        log.lines().iter().filter(|line| line.contains("will be retried")).count() >= 2
     })
     .await;
 }

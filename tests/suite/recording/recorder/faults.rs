@@ -30,7 +30,7 @@ async fn records_of_an_outage_are_recorded_after_it() {
         let receipts = burst(&recorder, (0..100).map(|_| record(version)));
         eventually("it is tried again", async || {
             tokio::task::yield_now().await;
-            log.lines().iter().filter(|line| line.contains("tried again")).count() >= 2
+            log.lines().iter().filter(|line| line.contains("will be retried")).count() >= 2
         })
         .await;
         assert_eq!(recorder.len(), 100);
@@ -134,7 +134,7 @@ async fn a_deadlock_is_retried() {
     assert_eq!(recorded(&mut conn).await, Recorded::both(3));
     let lines = log.lines();
     let [line] = &lines[..] else { panic!("{lines:?}") };
-    assert!(line.contains("tried again") && line.contains("aborted in a deadlock"), "{line}");
+    assert!(line.contains("will be retried") && line.contains("aborted in a deadlock"), "{line}");
 }
 
 #[tokio::test]
@@ -191,7 +191,7 @@ async fn a_read_only_server_is_waited_for() {
     let receipts = burst(&recorder, [record(version)]);
     eventually("it is tried again", async || {
         tokio::task::yield_now().await;
-        log.lines().iter().filter(|line| line.contains("tried again")).count() >= 2
+        log.lines().iter().filter(|line| line.contains("will be retried")).count() >= 2
     })
     .await;
     raw(&mut conn, &switch("off")).await.unwrap();
@@ -230,7 +230,7 @@ async fn records_come_back_when_their_time_is_over() {
                 "{not}"
             );
         }
-        assert!(log.lines().iter().any(|line| line.contains("recording is given up")));
+        assert!(log.lines().iter().any(|line| line.contains("before their deadline")));
         assert_eq!(recorder.len(), 0);
 
         network.mend();

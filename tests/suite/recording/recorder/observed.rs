@@ -116,7 +116,7 @@ async fn an_outage_is_seen_while_it_lasts() {
     until_retried(3.0).await;
     let lines = log.lines();
     assert!(lines.iter().all(|line| line.contains(" WARN ")), "{lines:?}");
-    assert!(lines.iter().all(|line| line.contains("recording is tried again")), "{lines:?}");
+    assert!(lines.iter().all(|line| line.contains("will be retried")), "{lines:?}");
     network.mend();
     all_recorded(receipts).await;
     assert_eq!(recorder.shutdown(LONG).await, []);

@@ -156,7 +156,8 @@ async fn bad_values_are_refused_at_once() {
             ("project_id", of(Usage { project_id: some(&"x".repeat(65_537)), ..Usage::new("u") })),
             ("client_request_id", Record::new(Usage::new("user-1"), named)),
         ] {
-            // With billing first, a bad id of the client's doesn't keep the usage from being billed.
+            // With billing first, a bad id of the client's doesn't keep the usage from being
+            // billed.
             if is_billing_first && field == "client_request_id" {
                 continue;
             }
