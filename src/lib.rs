@@ -74,7 +74,7 @@
 //!
 //! | Module | Answers |
 //! |---|---|
-//! | [`experiments`] | An experiment's life: create, structure, publish, activate, pause, complete |
+//! | [`experiments`] | An experiment's life: structure, publish, activate, pause, complete |
 //! | [`routing`] | Who serves a request: bucketing, decisions, the [`RoutingCache`] |
 //! | [`recording`] | What was served: usages and requests, the [`Recorder`] |
 //! | [`reports`] | What came of it: overview, sums, feedback, loss ledger |
@@ -94,7 +94,7 @@
 //!   └─ model_experiment_variant            a stable slot with a weight: users are bucketed into it
 //!        └─ model_experiment_variant_version      an upstream and a key, from an instant on
 //!             └─ model_experiment_request                which version served a request
-//!                  └─ microdollar_usage                         what the request used and cost, 1:1
+//!                  └─ microdollar_usage                      what the request used and cost, 1:1
 //! ```
 //!
 //! - A **variant** never changes once its experiment has left draft, so that a user's variant never

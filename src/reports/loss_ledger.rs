@@ -54,7 +54,8 @@ fn list_query(
 /// # /// # use model_experiments::{AsyncPgConnection, Result, values::ExperimentId};
 ///
 /// # async fn attribute(conn: &mut AsyncPgConnection, experiment: ExperimentId,
-/// #     window: &std::ops::Range<Timestamp>, logged: impl Fn(&Usage) -> Option<NewRequest>) -> Result<()> {
+/// #     window: &std::ops::Range<Timestamp>,
+/// #     logged: impl Fn(&Usage) -> Option<NewRequest>) -> Result<()> {
 /// let mut page = Page::first(500);
 /// loop {
 ///     let lost = loss_ledger::list(conn, experiment, window, page).await?;

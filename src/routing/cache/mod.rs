@@ -89,13 +89,15 @@ use crate::routing::unavailable::Unavailable;
 ///
 /// | Name | Kind | Meaning |
 /// |---|---|---|
-/// | `picks_total` | counter | Picks by `outcome`: `served`, `not_experimented`, `paused`, `unavailable`, `stale` |
+/// | `picks_total` | counter | Picks, by the label `outcome` |
 /// | `reloads_total` | counter | Public model ids that were loaded anew |
 /// | `polls_total` | counter | Polls |
 /// | `reconnects_total` | counter | Reconnects |
 /// | `age_seconds` | gauge | Age, set on each poll or failed attempt |
 /// | `confirmed_timestamp_seconds` | gauge | Unix time at which the cache was last up to date |
 /// | `experiments` | gauge | Experiments that are active or paused |
+///
+/// An `outcome` is `served`, `not_experimented`, `paused`, `unavailable` or `stale`.
 ///
 /// Alert on `confirmed_timestamp_seconds`: it also reveals a cache whose runtime has ended.
 #[derive(Clone)]
