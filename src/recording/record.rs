@@ -37,6 +37,7 @@ pub const MAX_RECORDS: usize = 10_000;
 /// - [`Error::Violated`] when another constraint of the schema refuses a row;
 /// - [`Error::Unreadable`] when the stored row can't be read;
 /// - [`Error::Transient`] or [`Error::Database`] when the statement fails.
+#[tracing::instrument(level = "debug", skip_all, fields(usage = %record.usage.id))]
 pub async fn one(conn: &mut AsyncPgConnection, record: &Record) -> Result<Outcome> {
     insert_one(conn, record.into()).await
 }
@@ -54,6 +55,7 @@ pub async fn one(conn: &mut AsyncPgConnection, record: &Record) -> Result<Outcom
 /// - [`Error::Violated`] when another constraint of the schema refuses the row;
 /// - [`Error::Unreadable`] when the stored row can't be read;
 /// - [`Error::Transient`] or [`Error::Database`] when the statement fails.
+#[tracing::instrument(level = "debug", skip_all, fields(%usage))]
 pub async fn attribute(
     conn: &mut AsyncPgConnection,
     usage: UsageId,
@@ -89,6 +91,7 @@ pub async fn attribute(
 ///
 /// If the insertion fails, no record is written. If reading existing rows fails, some records may
 /// have been written; retrying is safe.
+#[tracing::instrument(level = "debug", skip_all, fields(records = records.len()))]
 pub async fn many<R: Borrow<Record> + Sync>(
     conn: &mut AsyncPgConnection,
     records: &[R],
@@ -119,6 +122,7 @@ pub async fn many<R: Borrow<Record> + Sync>(
 ///
 /// If the insertion fails, no usage is written. If reading existing rows fails, some usages may
 /// have been written; retrying is safe.
+#[tracing::instrument(level = "debug", skip_all, fields(usages = usages.len()))]
 pub async fn usages<U: Borrow<Usage> + Sync>(
     conn: &mut AsyncPgConnection,
     usages: &[U],
@@ -150,6 +154,7 @@ pub async fn usages<U: Borrow<Usage> + Sync>(
 ///
 /// If the insertion fails, no request is written. If reading existing rows fails, some requests may
 /// have been written; retrying is safe.
+#[tracing::instrument(level = "debug", skip_all, fields(requests = requests.len()))]
 pub async fn attribute_many<R: Borrow<NewRequest> + Sync>(
     conn: &mut AsyncPgConnection,
     requests: &[(UsageId, R)],
