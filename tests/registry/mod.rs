@@ -2,6 +2,7 @@
 //! says of it, and how it is planned.
 
 mod described;
+mod functions;
 mod plan;
 pub(crate) mod seed;
 mod snapshots;
@@ -12,8 +13,6 @@ mod support;
 use diesel::pg::{Pg, PgMetadataLookup, PgQueryBuilder, PgTypeMetadata};
 use diesel::query_builder::bind_collector::RawBytesBindCollector;
 use diesel::query_builder::{QueryBuilder, QueryFragment};
-use regex::Regex;
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -157,57 +156,4 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
         }
     }
     files
-}
-
-/// The name of a registered query's function.
-fn function(query: &Query) -> String {
-    query.name.split('.').next().unwrap().to_owned()
-}
-
-#[test]
-fn every_query_function_is_registered() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut functions = BTreeSet::new();
-    for file in sources(&root) {
-        let module = file.strip_prefix(&root).unwrap().with_extension("");
-        let module = module.to_str().unwrap().replace('/', "::");
-        let module = module.strip_suffix("::mod").unwrap_or(&module);
-        let source = fs::read_to_string(&file).unwrap();
-        for function in source.split("fn ").skip(1) {
-            let (signature, _) = function.split_once('{').unwrap_or((function, ""));
-            if signature.contains("-> impl Returns<") || signature.contains("-> impl Executes") {
-                let name = signature.split(['(', '<']).next().unwrap();
-                functions.insert(format!("{module}::{name}"));
-            }
-        }
-    }
-    let registered: BTreeSet<_> = all().iter().map(function).collect();
-    assert!(functions.len() > 40, "{functions:?}");
-    let missing: Vec<_> = functions.symmetric_difference(&registered).collect();
-    assert_eq!(missing, [""; 0], "a query function without registration, or the other way round");
-}
-
-#[test]
-fn nothing_but_a_query_function_is_run() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let run = Regex::new(r"\.(?:load|first|one|execute)\(\s*[^()\s]").unwrap();
-    let function =
-        Regex::new(r"(\w+)\((?:[^()]|\([^()]*\))*\)\s*\.(?:load|first|one|execute)\(conn\)")
-            .unwrap();
-    let functions: BTreeSet<_> = all()
-        .iter()
-        .map(|query| self::function(query).rsplit("::").next().unwrap().to_owned())
-        .collect();
-    let mut runs = 0;
-    // Where running itself is.
-    let rows = root.join("sql/run.rs");
-    for file in sources(&root).into_iter().filter(|file| *file != rows) {
-        // Atomics are loaded too.
-        let source = fs::read_to_string(&file).unwrap().replace(".load(Ordering::", "");
-        let known = function.captures_iter(&source).filter(|run| functions.contains(&run[1]));
-        let found = run.find_iter(&source).count();
-        assert_eq!(known.count(), found, "{} runs what isn't registered", file.display());
-        runs += found;
-    }
-    assert!(runs > 40, "{runs}");
 }

@@ -1,6 +1,7 @@
 //! How queries are planned on a database that has grown: by which indexes, and how much they read.
 
 use bytes::BytesMut;
+use futures_util::TryStreamExt;
 use regex::Regex;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -105,10 +106,9 @@ async fn execution(client: &Client, query: &Query) -> (String, String) {
     let select = format!("SELECT ARRAY[{}]", list(literals));
     let select = client.prepare_typed(&select, &types).await.unwrap();
     let bound: Vec<_> = query.parameters.iter().map(Bound).collect();
-    let row = client.query_raw(&select, bound.iter().map(|of| of as &dyn ToSql));
-    let row = std::pin::pin!(row.await.unwrap());
-    let literals: Vec<String> =
-        futures_util::TryStreamExt::try_collect::<Vec<_>>(row).await.unwrap()[0].get(0);
+    let rows = client.query_raw(&select, bound.iter().map(|of| of as &dyn ToSql)).await.unwrap();
+    let rows: Vec<_> = rows.try_collect().await.unwrap();
+    let literals: Vec<String> = rows.first().unwrap().get(0);
     let names = types.iter().map(|of| of.name().to_owned()).collect();
     (
         format!("PREPARE explained ({}) AS {}", list(names), query.sql),
@@ -206,32 +206,40 @@ pub(super) async fn outer_joined(client: &Client, query: &Query) -> Vec<bool> {
 /// Whether a plan is made for the values, or for any.
 const MODES: [&str; 2] = ["force_custom_plan", "force_generic_plan"];
 
+/// A query's plan in one of the modes.
+struct Planned {
+    name: String,
+    mode: &'static str,
+    expected: Plan,
+    found: Explained,
+}
+
 #[tokio::test]
 async fn queries_read_what_they_return_by_their_indexes_after_any_number_of_versions() {
     let db = seed::database().await;
     let client = connect(&db).await;
-    let mut found = Vec::new();
+    let mut plans = Vec::new();
     for query in all() {
         for mode in MODES {
             let plan = explain(&client, &query, mode, "ANALYZE, BUFFERS, TIMING OFF").await;
-            found.push((query.name.clone(), mode, query.plan.clone(), explained(&plan)));
+            let (name, expected) = (query.name.clone(), query.plan.clone());
+            plans.push(Planned { name, mode, expected, found: explained(&plan) });
         }
     }
-    let (long, found): (Vec<_>, Vec<_>) =
-        found.into_iter().partition(|(name, ..)| name.ends_with(seed::LONG));
-    let failures: Vec<_> = found
+    let (long, short): (Vec<_>, Vec<_>) =
+        plans.into_iter().partition(|plan| plan.name.ends_with(seed::LONG));
+    let failures: Vec<_> = short
         .iter()
-        .filter(|(.., expected, found)| !found.is(expected))
-        .map(|(name, mode, _, found)| format!("{name} with {mode}: {found}"))
+        .filter(|plan| !plan.found.is(&plan.expected))
+        .map(|plan| format!("{} with {}: {}", plan.name, plan.mode, plan.found))
         .collect();
     assert!(failures.is_empty(), "not as registered:\n{}", failures.join("\n"));
 
     assert_eq!(long.len(), 2 * 5);
-    for (name, mode, _, long) in long {
-        let is_short = |(short, short_mode, ..): &&(String, &str, Plan, Explained)| {
-            name.strip_suffix(seed::LONG) == Some(short) && *short_mode == mode
-        };
-        let (.., short) = found.iter().find(is_short).unwrap();
+    for Planned { name, mode, found: long, .. } in long {
+        let short_name = name.strip_suffix(seed::LONG).unwrap();
+        let short = short.iter().find(|short| short.name == short_name && short.mode == mode);
+        let short = &short.unwrap().found;
         // Of each variant, an entry may be the first or the last of its page.
         let differ = long.buffers.abs_diff(short.buffers);
         assert!(differ <= 4, "{name} with {mode}: {long}\ninstead of {short}");

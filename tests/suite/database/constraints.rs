@@ -152,7 +152,7 @@ async fn violation(conn: &mut AsyncPgConnection, sql: &str) -> Error {
 }
 
 #[tokio::test]
-async fn every_constraint_refuses_what_it_is_for_and_is_told_apart() {
+async fn every_constraint_has_its_own_error() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     insert_rows(conn).await;
@@ -174,7 +174,7 @@ async fn every_constraint_refuses_what_it_is_for_and_is_told_apart() {
 }
 
 #[tokio::test]
-async fn what_only_looks_like_a_violation_is_accepted() {
+async fn near_violations_are_accepted() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     insert_rows(conn).await;

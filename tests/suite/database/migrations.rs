@@ -31,7 +31,7 @@ async fn exists(conn: &mut AsyncPgConnection, table: &str) -> bool {
 }
 
 #[tokio::test]
-async fn an_empty_database_lacks_all_and_looking_writes_nothing() {
+async fn all_migrations_are_pending_in_an_empty_database_and_listing_them_writes_nothing() {
     let db = TestDatabase::empty().await;
     let (before, conn) = (dump::dump(&db.url(), &[]), &mut db.connect().await);
     assert_eq!(migrations::pending(&db.options()).await.unwrap(), names());

@@ -133,7 +133,7 @@ async fn encrypts_unless_told_not_to() {
 }
 
 #[tokio::test]
-async fn verify_full_accepts_only_the_authority_and_the_host_that_it_was_told() {
+async fn verify_full_accepts_only_the_given_authority_and_host() {
     let Some(tls) = tls() else { return };
     assert!(connects_encrypted(&tls.trusting("localhost", "verify-full", "root.pem")).await);
     let error = refusal(&tls.trusting("localhost", "verify-full", "other.pem")).await;
@@ -143,7 +143,7 @@ async fn verify_full_accepts_only_the_authority_and_the_host_that_it_was_told() 
 }
 
 #[tokio::test]
-async fn verify_ca_does_not_mind_the_host() {
+async fn verify_ca_ignores_the_host() {
     let Some(tls) = tls() else { return };
     for host in ["localhost", "127.0.0.1"] {
         assert!(connects_encrypted(&tls.trusting(host, "verify-ca", "root.pem")).await, "{host}");

@@ -148,7 +148,7 @@ async fn stops_at_a_bad_line_before_anything_is_recorded() {
 }
 
 #[test]
-fn says_why_a_trace_or_a_database_can_not_be_had() {
+fn says_why_a_trace_or_a_database_can_not_be_used() {
     let output = tour(&["--trace", "no-such-trace.csv"]).output().unwrap();
     let reason = "No such file or directory (os error 2)";
     assert_eq!(failed(&output), format!("error: no-such-trace.csv: {reason}\n"));
@@ -184,7 +184,7 @@ fn brings_a_server_of_its_own_and_takes_it_away() {
 }
 
 #[test]
-fn its_server_goes_even_when_it_is_killed() {
+fn its_server_ends_even_when_it_is_killed() {
     let mut child = tour(&["--requests", "1000000"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

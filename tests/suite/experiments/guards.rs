@@ -80,7 +80,7 @@ async fn transition(
 }
 
 #[tokio::test]
-async fn a_status_changes_as_the_operations_change_it_and_not_otherwise() {
+async fn a_status_changes_only_as_the_operations_change_it() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let mut refusals = 0;
@@ -158,7 +158,7 @@ async fn an_experiment_is_not_active_and_archived() {
 }
 
 #[tokio::test]
-async fn what_has_left_draft_keeps_its_structure() {
+async fn structure_is_fixed_after_draft() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     for status in [Status::Active, Status::Paused, Status::Completed] {
@@ -265,7 +265,7 @@ async fn a_version_is_published_for_now_or_later() {
 }
 
 #[tokio::test]
-async fn what_no_operation_could_do_is_refused_by_its_rule() {
+async fn changes_that_no_operation_makes_are_refused_by_their_rule() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let id = experiment_in(conn, Status::Completed).await;
@@ -318,7 +318,7 @@ async fn what_no_operation_could_do_is_refused_by_its_rule() {
 }
 
 #[tokio::test]
-async fn what_a_host_does_beside_is_let_through() {
+async fn changes_of_the_host_are_accepted() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let id = experiment_in(conn, Status::Active).await;
@@ -346,7 +346,7 @@ async fn what_a_host_does_beside_is_let_through() {
 }
 
 #[tokio::test]
-async fn guards_find_the_tables_whoever_asks_from_wherever() {
+async fn guards_find_the_tables_for_any_role_and_search_path() {
     let db = TestDatabase::empty().await;
     let conn = &mut db.connect().await;
     // A deployment in another schema, and a role that may write and has no search path to it.
@@ -380,7 +380,7 @@ async fn guards_find_the_tables_whoever_asks_from_wherever() {
 }
 
 #[tokio::test]
-async fn at_stricter_isolation_what_changed_meanwhile_is_not_overlooked() {
+async fn at_stricter_isolation_no_concurrent_change_is_overlooked() {
     let db = TestDatabase::new().await;
     let (conn, other) = (&mut db.connect().await, &mut db.connect().await);
     for isolation in ["REPEATABLE READ", "SERIALIZABLE"] {
@@ -434,7 +434,7 @@ async fn a_draft_takes_all_it_has_with_it() {
 }
 
 #[tokio::test]
-async fn when_a_row_changed_is_noted_by_itself() {
+async fn every_change_sets_updated_at() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let foo = ready(conn, "partner/foo").await;

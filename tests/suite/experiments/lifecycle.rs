@@ -209,7 +209,7 @@ async fn everything_may_happen_inside_a_transaction_of_the_caller() {
 }
 
 #[tokio::test]
-async fn instants_are_in_the_order_of_what_happened_whenever_the_transaction_began() {
+async fn instants_are_in_the_order_of_events_whenever_the_transaction_began() {
     let db = TestDatabase::new().await;
     let (conn, other) = (&mut db.connect().await, &mut db.connect().await);
     let id = ready(conn, "partner/foo").await.experiment.id;

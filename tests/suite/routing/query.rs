@@ -144,7 +144,7 @@ async fn broken(conn: &mut AsyncPgConnection, model: &str, sql: &str) -> (Varian
 }
 
 #[tokio::test]
-async fn what_can_not_be_served_is_unavailable_with_its_reason() {
+async fn an_experiment_that_can_not_be_served_is_unavailable_with_its_reason() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let (_, reason) = broken(conn, "partner/a", "DELETE FROM model_experiment_variant").await;

@@ -253,7 +253,7 @@ async fn a_checkpoint_is_swapped_and_a_key_rotated_under_way_and_no_user_moves()
 }
 
 #[tokio::test]
-async fn what_is_paused_is_not_found_and_what_can_not_be_read_is_unavailable() {
+async fn a_paused_model_is_not_found_and_an_unreadable_one_is_unavailable() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let gateway = Gateway::start(&db).await;
@@ -477,7 +477,7 @@ async fn ends_when_every_request_is_answered_and_recorded() {
 }
 
 #[tokio::test]
-async fn trouble_with_recording_reaches_no_client_and_doubles_nothing() {
+async fn trouble_with_recording_reaches_no_client_and_records_nothing_twice() {
     let db = TestDatabase::new().await;
     let (conn, watcher) = (&mut db.connect().await, &mut db.connect().await);
     let gateway = Gateway::start(&db).await;

@@ -1,10 +1,8 @@
 //! Errors that may concern one record or all of them: no record fails for another's fault.
 
-use crate::recording::recorder::{
-    LONG, all_recorded, answer, burst, costing, database, record, start, unlock, until_empty,
-};
+use crate::recording::recorder::{LONG, all_recorded, answer, burst, costing, database, record, start, unlock, until_empty, until_retried};
 use crate::support::fixtures::{
-    Recorded, assert_database_error, eventually, insert_usage, raw, recorded,
+    Recorded, assert_database_error, insert_usage, raw, recorded,
 };
 use crate::support::log::Log;
 use diesel_async::AsyncPgConnection;
@@ -15,7 +13,6 @@ use model_experiments::{Error, RecorderOptions};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::task::yield_now;
 use tokio::time::timeout;
 
 /// Makes the server refuse usages for which `condition` holds, with `message`.
@@ -27,14 +24,6 @@ async fn refuse(conn: &mut AsyncPgConnection, level: &str, condition: &str, mess
             FOR EACH {level} WHEN ({condition}) EXECUTE FUNCTION refuse()"
     );
     raw(conn, &trigger).await.unwrap();
-}
-
-async fn until_tried_again(log: &Log) {
-    eventually("it is tried again", async || {
-        yield_now().await;
-        log.lines().iter().filter(|line| line.contains("will be retried")).count() >= 2
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -53,7 +42,7 @@ async fn trouble_of_the_server_is_waited_out_whatever_its_message() {
             all_recorded(burst(&recorder, [record(version)])).await;
             refuse(&mut conn, "STATEMENT", "true", message).await;
             let receipts = burst(&recorder, (0..records).map(|_| record(version)));
-            until_tried_again(&log).await;
+            until_retried(&log).await;
             raw(&mut conn, "DROP FUNCTION refuse CASCADE").await.unwrap();
             all_recorded(receipts).await;
             assert_eq!(recorded(&mut conn).await, Recorded::both(records + 1));

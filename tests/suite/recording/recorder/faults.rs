@@ -1,8 +1,8 @@
 //! Outages, deadlocks and serialization failures: the recorder retries.
 
 use crate::recording::recorder::{
-    BACKENDS, all_answered, all_recorded, answer, both_modes, burst, database, hold, lock, record,
-    start, unlock, until_empty,
+    BACKENDS, RETRIED, all_answered, all_recorded, answer, both_modes, burst, database, hold, lock,
+    record, start, unlock, until_empty, until_retried,
 };
 use crate::support::fixtures::{
     Recorded, eventually, insert_usage, number, option, raw, recorded, text, until_blocked,
@@ -28,11 +28,7 @@ async fn records_of_an_outage_are_recorded_after_it() {
         let recorder = start(&options(network.url()), mode).await;
         network.cut();
         let receipts = burst(&recorder, (0..100).map(|_| record(version)));
-        eventually("it is tried again", async || {
-            tokio::task::yield_now().await;
-            log.lines().iter().filter(|line| line.contains("will be retried")).count() >= 2
-        })
-        .await;
+        until_retried(&log).await;
         assert_eq!(recorder.len(), 100);
         assert_eq!(recorded(&mut conn).await, Recorded::NONE);
         network.mend();
@@ -134,7 +130,7 @@ async fn a_deadlock_is_retried() {
     assert_eq!(recorded(&mut conn).await, Recorded::both(3));
     let lines = log.lines();
     let [line] = &lines[..] else { panic!("{lines:?}") };
-    assert!(line.contains("will be retried") && line.contains("aborted in a deadlock"), "{line}");
+    assert!(line.contains(RETRIED) && line.contains("aborted in a deadlock"), "{line}");
 }
 
 #[tokio::test]
@@ -189,11 +185,7 @@ async fn a_read_only_server_is_waited_for() {
     let end = format!("SELECT pg_terminate_backend(pid) {BACKENDS}");
     raw(&mut conn, &format!("{}; {end}", switch("on"))).await.unwrap();
     let receipts = burst(&recorder, [record(version)]);
-    eventually("it is tried again", async || {
-        tokio::task::yield_now().await;
-        log.lines().iter().filter(|line| line.contains("will be retried")).count() >= 2
-    })
-    .await;
+    until_retried(&log).await;
     raw(&mut conn, &switch("off")).await.unwrap();
     all_recorded(receipts).await;
     assert_eq!(recorded(&mut conn).await, Recorded::both(2));

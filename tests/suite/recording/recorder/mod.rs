@@ -16,6 +16,7 @@ use crate::support::TestDatabase;
 use crate::support::fixtures::{
     Recorded, active, eventually, insert_usage, number, raw, recorded, request,
 };
+use crate::support::log::Log;
 use diesel_async::AsyncPgConnection;
 use futures_util::FutureExt;
 use model_experiments::recording::{NotRecorded, Outcome, Receipt, Record, Usage};
@@ -32,6 +33,9 @@ const NAME: &str = "recorder of a test";
 /// The processes on the server that serve recorders of this database.
 const BACKENDS: &str = "FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = 'recorder of a test'";
+
+/// Part of what is logged when records will be retried.
+const RETRIED: &str = "will be retried";
 
 /// A timeout that a busy machine doesn't reach.
 const LONG: Duration = Duration::from_secs(60);
@@ -157,6 +161,15 @@ async fn statements(conn: &mut AsyncPgConnection) -> i64 {
     let counted = number(conn, sql).await;
     raw(conn, "ALTER SEQUENCE statements RESTART").await.unwrap();
     counted
+}
+
+/// Waits until a recorder has retried.
+async fn until_retried(log: &Log) {
+    eventually("records are retried", async || {
+        yield_now().await;
+        log.lines().iter().filter(|line| line.contains(RETRIED)).count() >= 2
+    })
+    .await;
 }
 
 /// Waits until a recorder holds nothing.

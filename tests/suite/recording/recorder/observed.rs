@@ -1,8 +1,8 @@
 //! Logs and metrics of a recorder, and what `Debug` shows.
 
 use crate::recording::recorder::{
-    LONG, all_recorded, answer, burst, database, lock, missing, record, start, unlock, until_empty,
-};
+    LONG, RETRIED, all_recorded, answer, burst, database, lock, missing, record, start, unlock,
+    until_empty, };
 use crate::support::fixtures::{eventually, until_blocked};
 use crate::support::log::Log;
 use crate::support::metrics::values;
@@ -116,7 +116,7 @@ async fn an_outage_is_seen_while_it_lasts() {
     until_retried(3.0).await;
     let lines = log.lines();
     assert!(lines.iter().all(|line| line.contains(" WARN ")), "{lines:?}");
-    assert!(lines.iter().all(|line| line.contains("will be retried")), "{lines:?}");
+    assert!(lines.iter().all(|line| line.contains(RETRIED)), "{lines:?}");
     network.mend();
     all_recorded(receipts).await;
     assert_eq!(recorder.shutdown(LONG).await, []);
@@ -124,7 +124,7 @@ async fn an_outage_is_seen_while_it_lasts() {
 }
 
 #[tokio::test]
-async fn what_comes_back_at_a_shutdown_is_counted_as_held_no_more() {
+async fn records_that_come_back_at_a_shutdown_are_no_longer_counted_as_held() {
     let debugging = DebuggingRecorder::new();
     let snapshotter = debugging.snapshotter();
     let _guard = metrics::set_default_local_recorder(&debugging);

@@ -72,7 +72,7 @@ async fn a_schedule_is_kept_over_a_new_connection() {
 }
 
 #[tokio::test]
-async fn what_changed_during_an_outage_is_known_after_it() {
+async fn changes_during_an_outage_are_seen_after_it() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     active(conn, "partner/foo").await;
