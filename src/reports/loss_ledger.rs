@@ -49,9 +49,11 @@ fn list_query(
 /// it off the list:
 ///
 /// ```no_run
-/// use model_experiments::operations::{loss_ledger, record};
-/// use model_experiments::tables::{Page, requests::NewRequest, usages::Usage};
-/// # /// # use model_experiments::{AsyncPgConnection, Result, values::ExperimentId};
+/// use model_experiments::Page;
+/// use model_experiments::recording::{NewRequest, Usage, record};
+/// use model_experiments::reports::loss_ledger;
+/// # use model_experiments::values::{ExperimentId, Timestamp};
+/// # use model_experiments::{AsyncPgConnection, Result};
 ///
 /// # async fn attribute(conn: &mut AsyncPgConnection, experiment: ExperimentId,
 /// #     window: &std::ops::Range<Timestamp>,
