@@ -98,7 +98,10 @@ fn is_query(output: &ReturnType) -> bool {
 
 /// Whether a query is run: a slice's `first` has no argument, and an atomic's `load` an ordering.
 fn is_run(call: &ExprMethodCall) -> bool {
-    let is_ordering = |argument: &Expr| matches!(argument, Expr::Path(path) if path.path.segments.first().unwrap().ident == "Ordering");
+    let is_ordering = |argument: &Expr| {
+        let Expr::Path(path) = argument else { return false };
+        path.path.segments.first().is_some_and(|segment| segment.ident == "Ordering")
+    };
     RUN.iter().any(|method| call.method == method)
         && call.args.first().is_some_and(|argument| !is_ordering(argument))
 }

@@ -1,9 +1,10 @@
 //! Errors that may concern one record or all of them: no record fails for another's fault.
 
-use crate::recording::recorder::{LONG, all_recorded, answer, burst, costing, database, record, start, unlock, until_empty, until_retried};
-use crate::support::fixtures::{
-    Recorded, assert_database_error, insert_usage, raw, recorded,
+use crate::recording::recorder::{
+    LONG, all_recorded, answer, burst, costing, database, record, start, unlock, until_empty,
+    until_retried,
 };
+use crate::support::fixtures::{Recorded, assert_database_error, insert_usage, raw, recorded};
 use crate::support::log::Log;
 use diesel_async::AsyncPgConnection;
 use metrics::{

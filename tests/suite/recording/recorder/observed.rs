@@ -2,7 +2,8 @@
 
 use crate::recording::recorder::{
     LONG, RETRIED, all_recorded, answer, burst, database, lock, missing, record, start, unlock,
-    until_empty, };
+    until_empty,
+};
 use crate::support::fixtures::{eventually, until_blocked};
 use crate::support::log::Log;
 use crate::support::metrics::values;
