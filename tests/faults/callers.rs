@@ -1,8 +1,7 @@
-//! Who records: many at once, some of it wrong, some of it twice, and not all of them stay for the
-//! answer.
+//! Callers: many at once, with some invalid and some repeated records, and some that don't wait.
 
-use model_experiments::Error;
 use model_experiments::recording::{NotRecorded, Receipt};
+use model_experiments::{Error, uuid};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -11,81 +10,97 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
-use uuid::Uuid;
 
-use crate::ledger::{Content, End, Entry};
+use crate::ledger::{Answer, Content};
 use crate::report::Counts;
 use crate::support::fixtures::cancelled_after;
 use crate::tested_recorder::TestedRecorder;
 
-/// How long an answer may take: longer than any recorder tries and any fault lasts.
-const ANSWER: Duration = Duration::from_secs(150);
+/// Longest wait for an answer: longer than any recorder retries and any fault lasts.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(150);
 
-/// What is recorded.
+/// What a caller records. A number counts back from the newest record.
 #[derive(Debug, Clone, Copy)]
-enum What {
+enum Input {
     New,
-    /// What was recorded lately, as it was.
-    Again(usize),
-    /// With another usage.
+    /// A recent record, unchanged.
+    Repeated(usize),
+    /// A recent record with another usage.
     OtherUsage(usize),
-    /// With another request.
+    /// A recent record with another request.
     OtherRequest(usize),
-    NoSuchVersion,
+    UnknownVersion,
     AgainstHostRule,
     Nul,
     TooLong,
 }
 
-/// How it is recorded.
+/// How a caller submits its record.
 #[derive(Debug, Clone, Copy)]
-enum How {
+enum Submission {
+    /// Waits for room and for the answer.
     Wait,
-    /// Only if there is room.
+    /// Doesn't wait for room.
     Try,
-    /// Without waiting for the answer.
+    /// Doesn't wait for the answer.
     Leave,
-    /// Waiting for room for so many polls at most, as one whose own time is over.
+    /// Is cancelled after so many polls, unless there is room.
     Cancel(usize),
 }
 
-/// What one does before the next pause.
-type Step = (Vec<What>, How, u64);
+/// What a caller does before it pauses.
+#[derive(Debug, Clone)]
+struct Step {
+    inputs: Vec<Input>,
+    submission: Submission,
+    pause: Duration,
+}
+
+/// A submitted record whose answer is awaited.
+struct Submitted {
+    number: usize,
+    receipt: Receipt,
+}
 
 fn step() -> impl Strategy<Value = Step> {
-    // Finding the few that are refused takes many statements, each of which may meet a fault.
-    let what = prop_oneof![
-        1_000 => Just(What::New),
-        80 => (0..200_usize).prop_map(What::Again),
-        20 => (0..200_usize).prop_map(What::OtherUsage),
-        20 => (0..200_usize).prop_map(What::OtherRequest),
-        1 => Just(What::NoSuchVersion),
-        1 => Just(What::AgainstHostRule),
-        4 => Just(What::Nul),
-        4 => Just(What::TooLong),
+    // Refused records are rare: finding one takes many statements, each of which may meet a fault.
+    let input = prop_oneof![
+        1_000 => Just(Input::New),
+        80 => (0..200_usize).prop_map(Input::Repeated),
+        20 => (0..200_usize).prop_map(Input::OtherUsage),
+        20 => (0..200_usize).prop_map(Input::OtherRequest),
+        1 => Just(Input::UnknownVersion),
+        1 => Just(Input::AgainstHostRule),
+        4 => Just(Input::Nul),
+        4 => Just(Input::TooLong),
     ];
-    let how = prop_oneof![
-        12 => Just(How::Wait),
-        3 => Just(How::Try),
-        2 => Just(How::Leave),
-        2 => (1..=2_usize).prop_map(How::Cancel),
+    let submission = prop_oneof![
+        12 => Just(Submission::Wait),
+        3 => Just(Submission::Try),
+        2 => Just(Submission::Leave),
+        2 => (1..=2_usize).prop_map(Submission::Cancel),
     ];
-    (vec(what, 1..=6), how, 0..=40_u64)
+    let pause = (0..=40_u64).prop_map(Duration::from_millis);
+    (vec(input, 1..=6), submission, pause).prop_map(|(inputs, submission, pause)| Step {
+        inputs,
+        submission,
+        pause,
+    })
 }
 
-/// What callers did that is a fault of its own, by name.
+/// How often callers did what counts as a fault of their own.
 #[derive(Default)]
-pub struct Seen {
-    pub cancelled: AtomicUsize,
-    pub left: AtomicUsize,
-    pub full: AtomicUsize,
-    pub invalid: AtomicUsize,
-    pub violating: AtomicUsize,
-    pub repeated: AtomicUsize,
+pub struct CallerCounts {
+    cancelled: AtomicUsize,
+    left: AtomicUsize,
+    full: AtomicUsize,
+    invalid: AtomicUsize,
+    violating: AtomicUsize,
+    repeated: AtomicUsize,
 }
 
-impl Seen {
-    pub fn counts(&self) -> Counts {
+impl CallerCounts {
+    pub fn by_name(&self) -> Counts {
         let of = |count: &AtomicUsize| count.load(Ordering::Relaxed);
         Counts::from([
             ("cancelled waiting for room", of(&self.cancelled)),
@@ -98,93 +113,89 @@ impl Seen {
     }
 }
 
-/// Records through `tested` until it is told to stop or the recorder is closed.
+/// Records through the recorder until it is told to stop or the recorder is closed.
 pub async fn run(tested: Arc<TestedRecorder>, mut runner: TestRunner, stop: Arc<AtomicBool>) {
     let step = step();
     while !stop.load(Ordering::Relaxed) {
-        let (what, how, pause) = step.new_tree(&mut runner).unwrap().current();
-        let mut receipts = Vec::new();
-        for what in what {
-            receipts.extend(submit(&tested, what, how).await);
+        let Step { inputs, submission, pause } = step.new_tree(&mut runner).unwrap().current();
+        let mut submitted = Vec::new();
+        for input in inputs {
+            submitted.extend(submit(&tested, input, submission).await);
         }
-        for (number, receipt) in receipts {
-            let answer = timeout(ANSWER, receipt).await;
-            let told = answer.unwrap_or_else(|_| panic!("{}: an answer never came", tested.name));
-            tested.database.ledger.ended(number, End::Told(told.map_err(|not| not.error)));
+        for Submitted { number, receipt } in submitted {
+            let answer = timeout(ANSWER_TIMEOUT, receipt).await;
+            let answer = answer.unwrap_or_else(|_| panic!("{}: no answer came", tested.name));
+            let answer = Answer::Received(answer.map_err(|not_recorded| not_recorded.error));
+            tested.database.ledger.set_answer(number, answer);
         }
-        sleep(Duration::from_millis(pause)).await;
+        sleep(pause).await;
     }
 }
 
-/// Submits a record, and tells its number and receipt if there is an answer to wait for.
-async fn submit(tested: &TestedRecorder, what: What, how: How) -> Option<(usize, Receipt)> {
-    let content = content(tested, what)?;
+/// Submits a record. Returns it if there is an answer to wait for.
+async fn submit(
+    tested: &TestedRecorder,
+    input: Input,
+    submission: Submission,
+) -> Option<Submitted> {
+    let TestedRecorder { recorder, counts, .. } = tested;
+    let ledger = &tested.database.ledger;
+    let content = content(tested, input)?;
     let (record, is_valid) = (content.record(), content.is_valid());
-    let is_patient = tested.is_patient;
-    let number = tested.database.ledger.submit(Entry { content, is_patient, end: End::Unheard });
-    let taken = match how {
-        How::Try => tested.recorder.try_submit(record),
-        How::Cancel(polls) => match cancelled_after(polls, tested.recorder.submit(record)).await {
-            Some(taken) => taken,
-            None => {
-                tested.seen.cancelled.fetch_add(1, Ordering::Relaxed);
-                tested.database.ledger.ended(number, End::NotTaken);
-                return None;
-            }
-        },
-        How::Wait | How::Leave => tested.recorder.submit(record).await,
+    let number = ledger.submit(content, tested.never_gives_up);
+    let result = match submission {
+        Submission::Try => Some(recorder.try_submit(record)),
+        Submission::Cancel(polls) => cancelled_after(polls, recorder.submit(record)).await,
+        Submission::Wait | Submission::Leave => Some(recorder.submit(record).await),
     };
-    match taken {
-        Ok(receipt) => {
-            assert!(is_valid, "{what:?} was taken");
-            count(tested, what);
-            if matches!(how, How::Leave) {
-                tested.seen.left.fetch_add(1, Ordering::Relaxed);
+    let counter = match result {
+        Some(Ok(receipt)) => {
+            assert!(is_valid, "{input:?} was accepted");
+            count_input(counts, input);
+            if matches!(submission, Submission::Leave) {
+                counts.left.fetch_add(1, Ordering::Relaxed);
                 return None;
             }
-            Some((number, receipt))
+            return Some(Submitted { number, receipt });
         }
-        Err(NotRecorded { error, .. }) => {
-            let counter = match error {
-                Error::RecorderFull if matches!(how, How::Try) => Some(&tested.seen.full),
-                Error::Invalid(_) if !is_valid => Some(&tested.seen.invalid),
-                Error::RecorderClosed => None,
-                error => panic!("{}: {what:?} {how:?}: {error:?}", tested.name),
-            };
-            counter.map(|counter| counter.fetch_add(1, Ordering::Relaxed));
-            tested.database.ledger.ended(number, End::NotTaken);
-            None
-        }
-    }
+        None => Some(&counts.cancelled),
+        Some(Err(NotRecorded { error, .. })) => match error {
+            Error::RecorderFull if matches!(submission, Submission::Try) => Some(&counts.full),
+            Error::Invalid(_) if !is_valid => Some(&counts.invalid),
+            Error::RecorderClosed => None,
+            error => panic!("{}: {input:?} {submission:?}: {error:?}", tested.name),
+        },
+    };
+    counter.map(|counter| counter.fetch_add(1, Ordering::Relaxed));
+    ledger.set_answer(number, Answer::NotAccepted);
+    None
 }
 
-fn count(tested: &TestedRecorder, what: What) {
-    let counter = match what {
-        What::NoSuchVersion | What::AgainstHostRule => &tested.seen.violating,
-        What::Again(_) | What::OtherUsage(_) | What::OtherRequest(_) => &tested.seen.repeated,
-        _ => return,
+fn count_input(counts: &CallerCounts, input: Input) {
+    let counter = match input {
+        Input::UnknownVersion | Input::AgainstHostRule => &counts.violating,
+        Input::Repeated(_) | Input::OtherUsage(_) | Input::OtherRequest(_) => &counts.repeated,
+        Input::New | Input::Nul | Input::TooLong => return,
     };
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// The content; `None` where there is nothing yet to repeat.
-fn content(tested: &TestedRecorder, what: What) -> Option<Content> {
-    let mut content = Content::new(tested.database.version);
-    match what {
-        What::New => {}
-        What::Again(back) => content = tested.database.ledger.recent(back)?,
-        What::OtherUsage(back) => {
-            content = tested.database.ledger.recent(back)?;
-            content.usage.cost += 1;
+/// The content to record; `None` if there is no record yet to repeat.
+fn content(tested: &TestedRecorder, input: Input) -> Option<Content> {
+    let mut content = match input {
+        Input::Repeated(back) | Input::OtherUsage(back) | Input::OtherRequest(back) => {
+            tested.database.ledger.recent(back)?
         }
-        What::OtherRequest(back) => {
-            content = tested.database.ledger.recent(back)?;
-            content.client_request_id.push('+');
-        }
-        What::NoSuchVersion => content.version = Uuid::nil().into(),
-        What::AgainstHostRule => content.usage.cost = i64::MIN,
-        What::Nul => content.usage.model = Some("a\0b".to_owned()),
-        What::TooLong => content.usage.kilo_user_id = "u".repeat(2_049),
+        _ => Content::new(tested.database.version),
+    };
+    match input {
+        Input::New | Input::Repeated(_) => {}
+        Input::OtherUsage(_) => content.usage.cost += 1,
+        Input::OtherRequest(_) => content.client_request_id.push('+'),
+        Input::UnknownVersion => content.version = uuid::Uuid::nil().into(),
+        Input::AgainstHostRule => content.usage.cost = i64::MIN,
+        Input::Nul => content.usage.model = Some("a\0b".to_owned()),
+        Input::TooLong => content.usage.kilo_user_id = "u".repeat(2_049),
     }
     Some(content)
 }

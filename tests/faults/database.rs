@@ -1,16 +1,17 @@
-//! A database that rows are recorded in, with what its host has there.
+//! A database to record in, with the rules of its host.
 
 use model_experiments::migrations;
 use model_experiments::values::{UsageId, VersionId};
 use std::collections::HashSet;
 
 use crate::ledger::Ledger;
+use crate::support;
 use crate::support::fixtures::{active, raw};
 use crate::support::postgres::Server;
-use crate::support::{connect, options};
 
-/// A rule on usages, and a disk that is full for as many insertions as `disk_full` is below one. A
-/// sequence isn't rolled back.
+/// The host's rule on usages, and a disk that is full while the sequence `disk_full` is below 1.
+///
+/// Each insertion takes a number of the sequence, which no rollback returns.
 const HOST: &str = r#"
     ALTER TABLE microdollar_usage ADD CONSTRAINT host_rule CHECK (cost >= 0);
     CREATE SEQUENCE disk_full MINVALUE -1000 START 1;
@@ -28,30 +29,29 @@ const HOST: &str = r#"
         FOR EACH STATEMENT EXECUTE FUNCTION insert_on_disk();
 "#;
 
-/// A database with the schema, and what is recorded there.
+/// A database with the schema, and the ledger of what is recorded there.
 pub struct Database {
     pub url: String,
     pub ledger: Ledger,
-    /// The version that serves what is recorded.
+    /// The version that serves all requests.
     pub version: VersionId,
 }
 
 impl Database {
-    /// A new database on `server`.
+    /// Creates a database on `server`.
     pub async fn create(server: &Server, name: &str, billing_first: bool) -> Self {
-        let maintenance = &mut connect(&server.url("postgres")).await.unwrap();
+        let maintenance = &mut support::connect(&server.url("postgres")).await.unwrap();
         raw(maintenance, &format!("CREATE DATABASE {name}")).await.unwrap();
         let url = server.url(name);
-        migrations::run(&options(&url)).await.unwrap();
-        let conn = &mut connect(&url).await.unwrap();
+        migrations::run(&support::options(&url)).await.unwrap();
+        let conn = &mut support::connect(&url).await.unwrap();
         let version = active(conn, "partner/foo").await.control_version.id;
         raw(conn, HOST).await.unwrap();
         Self { url, ledger: Ledger::new(billing_first), version }
     }
 
-    /// What of the ledger isn't borne out, where the usages in `lost` were said to be lost and
-    /// nobody waited.
+    /// The violations of the ledger's rules. `lost` are the usages that were logged as lost.
     pub async fn check(&self, lost: &HashSet<UsageId>) -> Vec<String> {
-        self.ledger.check(&mut connect(&self.url).await.unwrap(), lost).await
+        self.ledger.check(&mut support::connect(&self.url).await.unwrap(), lost).await
     }
 }

@@ -1,9 +1,9 @@
-//! What became of each record by the word of its recorder, and whether the database bears it out.
+//! The ledger: what every caller was told of its record, compared with the database.
 
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use model_experiments::recording::{NewRequest, Outcome, Record, Request, Usage};
-use model_experiments::schema::{microdollar_usage, model_experiment_request};
+use model_experiments::schema::{microdollar_usage as usage, model_experiment_request as request};
 use model_experiments::values::{AllocationSubject, UsageId, VersionId};
 use model_experiments::{Error, Result};
 use std::collections::{HashMap, HashSet};
@@ -11,23 +11,23 @@ use std::sync::{Mutex, MutexGuard};
 
 use crate::report::Counts;
 
-/// The records of a database, in the order in which they were submitted.
+/// The submitted records of a database, in the order of their submission.
 pub struct Ledger {
     /// Whether usages are written before their requests.
     billing_first: bool,
     entries: Mutex<Vec<Entry>>,
 }
 
-/// A record that was submitted.
+/// A submitted record.
 #[derive(Clone)]
-pub struct Entry {
-    pub content: Content,
-    /// Whether its recorder tries for longer than any fault lasts.
-    pub is_patient: bool,
-    pub end: End,
+struct Entry {
+    content: Content,
+    /// Whether its recorder retries for longer than any fault lasts.
+    never_gives_up: bool,
+    answer: Answer,
 }
 
-/// What a record is made of.
+/// The content of a record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Content {
     pub usage: Usage,
@@ -35,35 +35,38 @@ pub struct Content {
     pub client_request_id: String,
 }
 
-/// How recording ended for who submitted the record.
+/// What the caller was told.
 #[derive(Debug, Clone)]
-pub enum End {
-    /// The recorder has it, and nobody waits for it.
-    Unheard,
+pub enum Answer {
+    /// The recorder has the record, but nobody awaits its receipt.
+    NotAwaited,
     /// The recorder answered.
-    Told(Result<Outcome>),
-    /// The recorder never had it.
-    NotTaken,
+    Received(Result<Outcome>),
+    /// The recorder never had the record.
+    NotAccepted,
 }
 
 /// What is stored under an id.
-type Stored = (Usage, Option<Request>);
+struct Stored {
+    usage: Usage,
+    request: Option<Request>,
+}
 
 impl Content {
-    /// Something new that `version` served, with nothing wrong with it.
+    /// New and acceptable content that `version` served.
     pub fn new(version: VersionId) -> Self {
         let usage = Usage { cost: 1, input_tokens: 2, ..Usage::new("user-1") };
         let client_request_id = usage.id.to_string();
         Self { usage, version, client_request_id }
     }
 
-    /// Whether the database may be asked to take it.
+    /// Whether the recorder accepts it.
     pub fn is_valid(&self) -> bool {
         let is_storable = |text: &String| !text.contains('\0');
         self.usage.model.as_ref().is_none_or(is_storable) && self.usage.kilo_user_id.len() <= 2_048
     }
 
-    /// Whether the database takes it: there is such a version, and the host's rule holds.
+    /// Whether the database accepts it: the version exists and the host's rule holds.
     fn is_acceptable(&self) -> bool {
         self.is_valid() && !self.version.as_uuid().is_nil() && self.usage.cost >= 0
     }
@@ -74,34 +77,45 @@ impl Content {
         Record::new(self.usage.clone(), request)
     }
 
-    fn is_request(&self, stored: &Request) -> bool {
-        stored.variant_version_id == self.version
-            && stored.client_request_id.as_ref() == Some(&self.client_request_id)
-            && stored.created_at == self.usage.created_at
+    fn is_usage_of(&self, stored: &Stored) -> bool {
+        stored.usage == self.usage
+    }
+
+    fn is_request_of(&self, stored: &Stored) -> bool {
+        stored.request.as_ref().is_some_and(|request| {
+            request.variant_version_id == self.version
+                && request.client_request_id.as_ref() == Some(&self.client_request_id)
+                && request.created_at == self.usage.created_at
+        })
+    }
+
+    fn is_all_of(&self, stored: &Stored) -> bool {
+        self.is_usage_of(stored) && self.is_request_of(stored)
     }
 }
 
-impl End {
-    /// Whether the usage may be there, whatever else was said of it.
-    fn may_have_usage(&self) -> bool {
+impl Answer {
+    /// Whether the usage may be stored under this answer.
+    fn allows_usage(&self) -> bool {
         match self {
-            Self::Told(Err(error)) => {
-                is_open(error) || matches!(error, Error::NotAttributed { .. })
+            Self::Received(Err(error)) => {
+                is_inconclusive(error) || matches!(error, Error::NotAttributed { .. })
             }
-            Self::Unheard | Self::Told(Ok(_)) => true,
-            Self::NotTaken => false,
+            Self::NotAwaited | Self::Received(Ok(_)) => true,
+            Self::NotAccepted => false,
         }
     }
 
-    fn may_have_request(&self) -> bool {
+    /// Whether the request may be stored under this answer.
+    fn allows_request(&self) -> bool {
         match self {
-            Self::Told(Err(Error::NotAttributed { reason, .. })) => is_open(reason),
-            end => end.may_have_usage(),
+            Self::Received(Err(Error::NotAttributed { reason, .. })) => is_inconclusive(reason),
+            answer => answer.allows_usage(),
         }
     }
 
-    fn is_different(&self) -> bool {
-        let Self::Told(Err(error)) = self else { return false };
+    fn is_recorded_differently(&self) -> bool {
+        let Self::Received(Err(error)) = self else { return false };
         let error = match error {
             Error::NotAttributed { reason, .. } => reason,
             error => error,
@@ -109,24 +123,23 @@ impl End {
         matches!(error, Error::RecordedDifferently { .. })
     }
 
-    /// A word for it.
-    pub fn name(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         match self {
-            Self::Unheard => "nobody waited",
-            Self::NotTaken => "not taken",
-            Self::Told(Ok(Outcome::Recorded)) => "recorded",
-            Self::Told(Ok(Outcome::AlreadyRecorded)) => "already recorded",
-            Self::Told(Err(Error::NotAttributed { .. })) => "not attributed",
-            Self::Told(Err(Error::RecordedDifferently { .. })) => "recorded differently",
-            Self::Told(Err(error)) if is_open(error) => "left open",
-            Self::Told(Err(_)) => "refused",
+            Self::NotAwaited => "not awaited",
+            Self::NotAccepted => "not accepted",
+            Self::Received(Ok(Outcome::Recorded)) => "recorded",
+            Self::Received(Ok(Outcome::AlreadyRecorded)) => "already recorded",
+            Self::Received(Err(Error::NotAttributed { .. })) => "not attributed",
+            Self::Received(Err(Error::RecordedDifferently { .. })) => "recorded differently",
+            Self::Received(Err(error)) if is_inconclusive(error) => "inconclusive",
+            Self::Received(Err(_)) => "refused",
         }
     }
 }
 
-/// Whether the error leaves open whether the row was written.
-fn is_open(error: &Error) -> bool {
-    error.is_retryable() || *error == Error::RecorderClosed
+/// Whether the error leaves it open if the rows were written.
+fn is_inconclusive(error: &Error) -> bool {
+    error.is_retryable() || matches!(error, Error::RecorderClosed)
 }
 
 impl Ledger {
@@ -134,117 +147,108 @@ impl Ledger {
         Self { billing_first, entries: Mutex::default() }
     }
 
-    /// Enters a record that is about to be submitted, and tells its number.
-    pub fn submit(&self, entry: Entry) -> usize {
+    /// Enters a record before it is submitted, and returns its number.
+    pub fn submit(&self, content: Content, never_gives_up: bool) -> usize {
         let mut entries = self.entries();
-        entries.push(entry);
+        entries.push(Entry { content, never_gives_up, answer: Answer::NotAwaited });
         entries.len() - 1
     }
 
-    /// Enters how it ended.
-    pub fn ended(&self, number: usize, end: End) {
-        self.entries()[number].end = end;
+    pub fn set_answer(&self, number: usize, answer: Answer) {
+        self.entries()[number].answer = answer;
     }
 
-    /// The content of one of the last few records.
+    /// The content of a recent record, counted back from the newest.
     pub fn recent(&self, back: usize) -> Option<Content> {
         let entries = self.entries();
         let at = entries.len().checked_sub(back + 1)?;
         Some(entries[at].content.clone())
     }
 
-    /// How many records ended in each way.
-    pub fn ends(&self) -> Counts {
-        let mut ends = Counts::new();
+    /// How often each answer was given.
+    pub fn count_answers(&self) -> Counts {
+        let mut counts = Counts::new();
         for entry in &*self.entries() {
-            *ends.entry(entry.end.name()).or_default() += 1;
+            *counts.entry(entry.answer.name()).or_default() += 1;
         }
-        ends
+        counts
     }
 
-    /// What the database at `conn` doesn't bear out. The usages in `logged` were said to be lost
-    /// where nobody waited.
+    /// The violated rules. `lost` are the usages that were logged as lost.
     pub async fn check(
         &self,
         conn: &mut AsyncPgConnection,
-        logged: &HashSet<UsageId>,
+        lost: &HashSet<UsageId>,
     ) -> Vec<String> {
-        let stored = stored(conn).await;
+        let stored = list_stored(conn).await;
         let mut by_id: HashMap<UsageId, Vec<Entry>> = HashMap::new();
         for entry in &*self.entries() {
             by_id.entry(entry.content.usage.id).or_default().push(entry.clone());
         }
         let unknown = stored.keys().filter(|id| !by_id.contains_key(id));
-        let mut broken: Vec<_> =
-            unknown.map(|id| format!("{id} is there, and nobody submitted it")).collect();
+        let mut violations: Vec<_> =
+            unknown.map(|id| format!("{id} is stored, but nobody submitted it")).collect();
         for (id, entries) in &by_id {
-            let logged = logged.contains(id);
-            for rule in self.broken(entries, stored.get(id), logged) {
-                let ends: Vec<_> = entries.iter().map(|entry| &entry.end).collect();
-                broken.push(format!("{id}: {rule}: {ends:?}"));
+            for rule in self.violated_rules(entries, stored.get(id), lost.contains(id)) {
+                let answers: Vec<_> = entries.iter().map(|entry| &entry.answer).collect();
+                violations.push(format!("{id}: {rule}: {answers:?}"));
             }
         }
-        broken
+        violations
     }
 
-    /// The rules that what is stored under an id breaks.
-    fn broken(
+    /// The rules that the entries of one id violate.
+    fn violated_rules(
         &self,
         entries: &[Entry],
         stored: Option<&Stored>,
-        is_logged: bool,
+        is_lost: bool,
     ) -> Vec<&'static str> {
-        let usage = stored.map(|(usage, _)| usage);
-        let request = stored.and_then(|(_, request)| request.as_ref());
-        let has_usage = |entry: &Entry| usage == Some(&entry.content.usage);
-        let has_request =
-            |entry: &Entry| request.is_some_and(|request| entry.content.is_request(request));
-        let mut broken = Vec::new();
+        let mut violated = Vec::new();
         let mut rule = |holds: bool, rule| {
             if !holds {
-                broken.push(rule);
+                violated.push(rule);
             }
         };
         for entry in entries {
-            match &entry.end {
-                End::Told(Ok(_)) => rule(
-                    has_usage(entry) && has_request(entry),
-                    "what was acknowledged is there as it was submitted",
-                ),
-                End::Told(Err(Error::NotAttributed { .. })) => {
-                    rule(has_usage(entry), "what wasn't attributed is billed");
+            let content = &entry.content;
+            let has_usage = stored.is_some_and(|stored| content.is_usage_of(stored));
+            let has_all = stored.is_some_and(|stored| content.is_all_of(stored));
+            match &entry.answer {
+                Answer::Received(Ok(_)) => {
+                    rule(has_all, "an acknowledged record is stored as submitted");
                 }
-                End::Unheard => rule(
-                    is_logged || (has_usage(entry) && has_request(entry)),
-                    "what nobody waited for is there, or was said to be lost",
-                ),
-                _ => {}
+                Answer::Received(Err(Error::NotAttributed { .. })) => {
+                    rule(has_usage, "a usage that is not attributed is stored as submitted");
+                }
+                Answer::NotAwaited => {
+                    rule(has_all || is_lost, "a record not awaited is stored or logged as lost");
+                }
+                Answer::Received(Err(_)) | Answer::NotAccepted => {}
             }
             rule(
-                !entry.end.is_different()
-                    || (stored.is_some() && !(has_usage(entry) && has_request(entry))),
-                "what was recorded differently is there, and different",
+                !entry.answer.is_recorded_differently() || (stored.is_some() && !has_all),
+                "a record that was recorded differently is stored, and differs",
             );
-            rule(
-                entry.is_just(entries),
-                "it is refused if something is wrong with it, and only then",
-            );
+            rule(entry.is_justified(entries), "a record is refused exactly if it is wrong");
         }
-        rule(
-            usage.is_none()
-                || entries.iter().any(|entry| has_usage(entry) && entry.end.may_have_usage()),
-            "no usage is there that wasn't recorded",
-        );
-        rule(
-            request.is_none()
-                || entries.iter().any(|entry| has_request(entry) && entry.end.may_have_request()),
-            "no request is there that wasn't recorded",
-        );
-        rule(self.billing_first || usage.is_some() == request.is_some(), "a usage has a request");
-        let firsts =
-            entries.iter().filter(|entry| matches!(entry.end, End::Told(Ok(Outcome::Recorded))));
-        rule(firsts.count() <= 1, "nothing is recorded twice");
-        broken
+        if let Some(stored) = stored {
+            let allows_usage =
+                |entry: &Entry| entry.content.is_usage_of(stored) && entry.answer.allows_usage();
+            rule(entries.iter().any(allows_usage), "a stored usage was submitted and not refused");
+            let allows_request = |entry: &Entry| {
+                entry.content.is_request_of(stored) && entry.answer.allows_request()
+            };
+            rule(
+                stored.request.is_none() || entries.iter().any(allows_request),
+                "a stored request was submitted and not refused",
+            );
+            rule(self.billing_first || stored.request.is_some(), "a stored usage has a request");
+        }
+        let is_first =
+            |entry: &&Entry| matches!(entry.answer, Answer::Received(Ok(Outcome::Recorded)));
+        rule(entries.iter().filter(is_first).count() <= 1, "a record is recorded once");
+        violated
     }
 
     fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
@@ -253,28 +257,31 @@ impl Ledger {
 }
 
 impl Entry {
-    /// Whether it was taken only if nothing is wrong with it, and refused only if something is or
-    /// another of its id was first; and a patient recorder didn't leave it open.
-    fn is_just(&self, entries: &[Entry]) -> bool {
-        let End::Told(told) = &self.end else { return true };
-        let Err(error) = told else { return self.content.is_acceptable() };
-        let is_left = matches!(error, Error::NotAttributed { reason, .. } if is_open(reason));
-        if is_left || is_open(error) {
-            return !self.is_patient;
+    /// Whether the answer fits the content and the other entries of the same id.
+    ///
+    /// An acknowledged record is acceptable. A refused one is unacceptable, or differs from another
+    /// entry. Only a recorder that gives up may leave it inconclusive.
+    fn is_justified(&self, entries: &[Entry]) -> bool {
+        let Answer::Received(result) = &self.answer else { return true };
+        let Err(error) = result else { return self.content.is_acceptable() };
+        let is_unattributed =
+            matches!(error, Error::NotAttributed { reason, .. } if is_inconclusive(reason));
+        if is_unattributed || is_inconclusive(error) {
+            return !self.never_gives_up;
         }
-        let is_first = entries.iter().all(|entry| entry.content == self.content);
-        !self.content.is_acceptable() || (self.end.is_different() && !is_first)
+        let is_only_content = entries.iter().all(|entry| entry.content == self.content);
+        !self.content.is_acceptable() || (self.answer.is_recorded_differently() && !is_only_content)
     }
 }
 
-/// All that is stored, by id.
-#[expect(clippy::disallowed_methods, reason = "looks at the database behind the API's back")]
-async fn stored(conn: &mut AsyncPgConnection) -> HashMap<UsageId, Stored> {
-    let rows: Vec<Stored> = microdollar_usage::table
-        .left_join(model_experiment_request::table)
+/// Everything that is stored, by id.
+#[expect(clippy::disallowed_methods, reason = "reads the database without the API")]
+async fn list_stored(conn: &mut AsyncPgConnection) -> HashMap<UsageId, Stored> {
+    let rows: Vec<(Usage, Option<Request>)> = usage::table
+        .left_join(request::table)
         .select((Usage::as_select(), Option::<Request>::as_select()))
         .load(conn)
         .await
         .unwrap();
-    rows.into_iter().map(|(usage, request)| (usage.id, (usage, request))).collect()
+    rows.into_iter().map(|(usage, request)| (usage.id, Stored { usage, request })).collect()
 }

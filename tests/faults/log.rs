@@ -1,4 +1,4 @@
-//! What recorders say of records for which nobody waits.
+//! The log, which reports lost records whose receipt nobody awaits.
 
 use model_experiments::values::UsageId;
 use std::collections::HashSet;
@@ -7,13 +7,13 @@ use std::mem;
 use std::sync::Mutex;
 use tracing::Level;
 
-/// The errors that were logged.
+/// The logged errors.
 static LOGGED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 struct Log;
 
 /// Keeps the errors that this process logs from now on.
-pub fn keep() {
+pub fn keep_errors() {
     tracing_subscriber::fmt()
         .with_max_level(Level::ERROR)
         .with_ansi(false)
@@ -21,10 +21,13 @@ pub fn keep() {
         .init();
 }
 
-/// The usages that were said to be lost, which are forgotten here.
+/// The usages that were logged as lost. Empties the log.
 pub fn take_lost() -> HashSet<UsageId> {
     let text = String::from_utf8(mem::take(&mut *LOGGED.lock().unwrap())).unwrap();
-    let usage = |line: &str| line.split("usage=").nth(1)?.get(..36)?.parse().ok();
+    let usage = |line: &str| {
+        let (_, rest) = line.split_once("usage=")?;
+        rest.get(..36)?.parse().ok()
+    };
     text.lines().filter_map(usage).collect()
 }
 

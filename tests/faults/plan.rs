@@ -1,12 +1,13 @@
-//! Which faults come, and how often.
+//! The kinds of faults and their frequencies.
 
 use proptest::prelude::*;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::tested_recorder::WRITE_TIMEOUT;
 use crate::wire;
 
-/// A fault for one recorder, or for all of a database.
+/// A fault that affects one recorder, or all recorders of a database.
 #[derive(Debug, Clone, Copy)]
 pub enum Fault {
     Wire(wire::Fault),
@@ -14,17 +15,28 @@ pub enum Fault {
     Terminate,
     /// A host inserts two of the same usages in the opposite order.
     Deadlock,
-    /// So many statements find no room on the disk.
+    /// So many statements find the disk full.
     DiskFull(u8),
     /// The table is locked for so long.
     Lock(Duration),
 }
 
-/// A fault, and how many statements pass unharmed before it: without any, it may meet what another
-/// has met.
-pub type Planned = (usize, Fault);
+/// A fault and its position.
+#[derive(Debug, Clone, Copy)]
+pub struct PlannedFault {
+    /// How many statements pass before it. At 0 it may break a statement that was just retried.
+    pub after: usize,
+    pub fault: Fault,
+}
 
-pub fn fault() -> impl Strategy<Value = Planned> {
+/// A crash of the server.
+#[derive(Debug, Clone, Copy)]
+pub struct Crash {
+    pub uptime: Duration,
+    pub downtime: Duration,
+}
+
+pub fn fault() -> impl Strategy<Value = PlannedFault> {
     use wire::Fault as Wire;
     let fault = prop_oneof![
         8 => Just(Wire::CutBefore).prop_map(Fault::Wire),
@@ -44,15 +56,15 @@ pub fn fault() -> impl Strategy<Value = Planned> {
         4 => (1..=3_u8).prop_map(Fault::DiskFull),
         1 => stall().prop_map(Fault::Lock),
     ];
-    (0..=10_usize, fault)
+    (0..=10_usize, fault).prop_map(|(after, fault)| PlannedFault { after, fault })
 }
 
-/// When the server is killed after it was up, and for how long.
-pub fn crash() -> impl Strategy<Value = [Duration; 2]> {
-    [microseconds(2_000_000..=6_000_000), microseconds(0..=800_000)]
+pub fn crash() -> impl Strategy<Value = Crash> {
+    let times = (microseconds(2_000_000..=6_000_000), microseconds(0..=800_000));
+    times.prop_map(|(uptime, downtime)| Crash { uptime, downtime })
 }
 
-/// Past the time that a recorder waits, or less often within.
+/// Most often longer than a recorder waits.
 fn stall() -> impl Strategy<Value = Duration> {
     let timeout = WRITE_TIMEOUT.as_micros() as u64;
     prop_oneof![
@@ -61,6 +73,6 @@ fn stall() -> impl Strategy<Value = Duration> {
     ]
 }
 
-fn microseconds(range: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Duration> {
+fn microseconds(range: RangeInclusive<u64>) -> impl Strategy<Value = Duration> {
     range.prop_map(Duration::from_micros)
 }

@@ -1,67 +1,65 @@
-//! A recorder behind a way of its own to the server.
+//! A recorder under test, which reaches its database through a proxy of its own.
 
 use model_experiments::{Recorder, RecorderOptions};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::callers::Seen;
+use crate::callers::CallerCounts;
 use crate::database::Database;
 use crate::report::Counts;
 use crate::support;
-use crate::support::connect;
 use crate::support::fixtures::{eventually, number};
-use crate::wire::Wire;
+use crate::wire::Proxy;
 
-/// How long a recorder waits for an answer: longer than the server takes to find a deadlock.
+/// How long a recorder waits for an answer: longer than the server takes to detect a deadlock.
 pub const WRITE_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// Longer than any fault lasts, and any number of them in a row.
-const PATIENT: Duration = Duration::from_secs(60);
+/// How long a recorder retries that never gives up: longer than any faults in a row last.
+pub const NEVER_GIVES_UP: Duration = Duration::from_secs(100);
 
-/// A recorder, and the way to its database.
+/// A recorder under test.
 pub struct TestedRecorder {
-    /// What the server shows its connections as, too.
+    /// Also its connections' application name on the server.
     pub name: &'static str,
     pub database: Arc<Database>,
-    pub wire: Wire,
+    pub proxy: Proxy,
     pub recorder: Recorder,
-    /// Whether the recorder never gives up here.
-    pub is_patient: bool,
-    pub seen: Seen,
-    /// How often the table was locked on its behalf.
-    pub locked: AtomicUsize,
+    pub never_gives_up: bool,
+    /// What its callers did.
+    pub counts: CallerCounts,
+    /// How often an injector locked the table.
+    pub locks: AtomicUsize,
 }
 
 impl TestedRecorder {
-    /// Starts a recorder that tries for so long.
+    /// Starts a recorder that retries for `retry_for`.
     pub async fn start(
         name: &'static str,
         database: &Arc<Database>,
         options: RecorderOptions,
         retry_for: Duration,
     ) -> Arc<Self> {
-        let wire = Wire::to(&database.url).await;
+        let proxy = Proxy::to(&database.url).await;
+        let connect = support::options(proxy.url()).application_name(name);
         let options = options.write_timeout(WRITE_TIMEOUT).retry_for(retry_for);
-        let connect = support::options(wire.url()).application_name(name);
         let recorder = Recorder::start(&connect, options).await.unwrap();
-        let (database, is_patient) = (Arc::clone(database), retry_for >= PATIENT);
         Arc::new(Self {
             name,
-            database,
-            wire,
+            database: Arc::clone(database),
+            proxy,
             recorder,
-            is_patient,
-            seen: Seen::default(),
-            locked: AtomicUsize::new(0),
+            never_gives_up: retry_for >= NEVER_GIVES_UP,
+            counts: CallerCounts::default(),
+            locks: AtomicUsize::new(0),
         })
     }
 
-    /// How often each fault was met: on the way, and on the server by the word of its errors.
+    /// How often each fault happened: on the network, and on the server by the errors it sent.
     pub fn faults(&self) -> Counts {
-        let mut faults = self.wire.fired();
-        faults.insert("table locked", self.locked.load(Ordering::Relaxed));
-        let errors = self.wire.errors();
+        let mut faults = self.proxy.fired();
+        faults.insert("table locked", self.locks.load(Ordering::Relaxed));
+        let errors = self.proxy.errors();
         for (name, code) in [
             ("backend terminated", "57P01"),
             ("deadlock", "40P01"),
@@ -72,13 +70,14 @@ impl TestedRecorder {
         faults
     }
 
-    /// Waits until the server has no connection of it any more.
-    pub async fn until_disconnected(&self) {
-        let conn = &mut connect(&self.database.url).await.unwrap();
+    /// Waits until the server has closed all connections of the recorder.
+    pub async fn wait_until_disconnected(&self) {
+        let conn = &mut support::connect(&self.database.url).await.unwrap();
         let name = self.name;
-        let of_recorder = format!(
+        let connections = format!(
             "SELECT count(*) AS number FROM pg_stat_activity WHERE application_name = '{name}'"
         );
-        eventually("no connection is left", async || number(conn, &of_recorder).await == 0).await;
+        eventually("all connections are closed", async || number(conn, &connections).await == 0)
+            .await;
     }
 }

@@ -1,7 +1,7 @@
-//! A way to the server that follows the protocol, and breaks where it is told to.
+//! A proxy that follows PostgreSQL's protocol and injects faults.
 //!
-//! A statement goes to the server as Bind, Execute and Sync, and commits at the Sync. The answer is
-//! rows, CommandComplete and, once it is committed, ReadyForQuery.
+//! A client sends a statement as Bind, Execute and Sync, and the server commits at the Sync. The
+//! answer is rows, CommandComplete and, after the commit, ReadyForQuery.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -21,20 +21,20 @@ use crate::report::Counts;
 use crate::support::fixtures::option;
 use crate::support::network::{Stream, connect, listen};
 
-/// Where a statement is broken, or a connection before its first.
+/// Where a statement breaks, or a new connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
-    /// Cut before the server has anything of the statement.
+    /// Cut before the server gets any of the statement.
     CutBefore,
-    /// Cut while the server executes what it won't commit.
+    /// Cut while the server executes the statement, which it won't commit.
     CutExecuting,
-    /// Cut after the server has answered for what it won't commit.
+    /// Cut after the server has answered the statement, which it won't commit.
     CutUncommitted,
-    /// Cut so long after the server has all that it may be committing, or not begun, or done.
+    /// Cut so long after the server got the whole statement: before, during or after the commit.
     CutCommitting(Duration),
-    /// Cut when all of the answer has been passed on but its last message.
+    /// Cut when all of the answer is passed on except for its last message.
     CutAnswering,
-    /// Cut after the server has committed and answered, before anything of it is passed on.
+    /// Cut after the server has committed, before any of the answer is passed on.
     CutAfter,
     /// Hold the statement for so long.
     StallBefore(Duration),
@@ -42,92 +42,92 @@ pub enum Fault {
     StallExecuting(Duration),
     /// Hold the answer for so long.
     StallAfter(Duration),
-    /// Hold the answer until the client hangs up.
+    /// Hold the answer until the client disconnects.
     Silence,
-    /// Close the next connection that is made.
+    /// Close the next connection.
     Refuse,
-    /// Hold the next connection that is made for so long, before it gets an answer.
+    /// Hold the next connection for so long before it gets an answer.
     StallConnect(Duration),
 }
 
-/// A port that leads to the server through faults.
-pub struct Wire {
+/// A proxy in front of the server.
+pub struct Proxy {
     url: String,
     state: Arc<State>,
-    _carrying: AbortOnDropHandle<()>,
+    _listener: AbortOnDropHandle<()>,
 }
 
 #[derive(Default)]
 struct State {
     statements: Queue,
     connections: Queue,
-    /// How many statements and connections were broken.
+    /// How often each fault broke something.
     fired: Mutex<Counts>,
-    /// How often the server refused something, by SQLSTATE.
+    /// The server's errors, counted by SQLSTATE.
     errors: Mutex<BTreeMap<String, usize>>,
 }
 
-/// Faults that wait for something to break.
+/// Faults that wait for a statement or a connection to break.
 #[derive(Default)]
 struct Queue(Mutex<VecDeque<Armed>>);
 
 struct Armed {
     fault: Fault,
-    /// How many pass unharmed before.
+    /// How many pass before.
     after: usize,
     fired: oneshot::Sender<()>,
 }
 
-/// The messages of one side.
+/// The messages from one side.
 type Messages<S> = FramedRead<S, LengthDelimitedCodec>;
 
-/// A connection on its way.
-struct Link {
+/// A connection through the proxy.
+struct ProxiedConnection {
     state: Arc<State>,
     from_client: Messages<ReadHalf<TcpStream>>,
     to_client: WriteHalf<TcpStream>,
     from_server: Messages<ReadHalf<Box<dyn Stream>>>,
     to_server: WriteHalf<Box<dyn Stream>>,
-    /// The prepared statements that write.
+    /// Names of the prepared statements that write.
     writing: HashSet<Bytes>,
 }
 
-impl Wire {
-    /// A way to the database of `url`.
+impl Proxy {
+    /// A proxy to the database of `url`.
     pub async fn to(url: &str) -> Self {
         let server: Config = url.parse().unwrap();
         let (listener, url) = listen(url).await;
         let url = option(&url, "sslmode=disable");
         let state = Arc::new(State::default());
-        let carried = Arc::clone(&state);
-        let carrying = tokio::spawn(async move {
+        let shared = Arc::clone(&state);
+        let listener = tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                tokio::spawn(carry(client, server.clone(), Arc::clone(&carried)));
+                tokio::spawn(serve(client, server.clone(), Arc::clone(&shared)));
             }
         });
-        Self { url, state, _carrying: AbortOnDropHandle::new(carrying) }
+        Self { url, state, _listener: AbortOnDropHandle::new(listener) }
     }
 
-    /// The URL that leads through it.
+    /// The URL that leads through the proxy.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Breaks a statement that writes, or a connection, `after` others, and tells when it does.
-    /// Whoever doesn't wait any more takes the fault back.
+    /// Breaks a statement that writes, or a connection, after `after` others. The receiver learns
+    /// when the fault fires; dropping it disarms the fault.
     pub fn arm(&self, fault: Fault, after: usize) -> oneshot::Receiver<()> {
-        let (fired, told) = oneshot::channel();
+        let (fired, receiver) = oneshot::channel();
         self.state.queue(fault).0.lock().unwrap().push_back(Armed { fault, after, fired });
-        told
+        receiver
     }
 
-    /// How often each fault was met.
+    /// How often each fault broke something.
     pub fn fired(&self) -> Counts {
         self.state.fired.lock().unwrap().clone()
     }
 
-    /// How often the server refused something, by SQLSTATE.
+    /// The server's errors, counted by SQLSTATE.
     pub fn errors(&self) -> BTreeMap<String, usize> {
         self.state.errors.lock().unwrap().clone()
     }
@@ -160,7 +160,7 @@ impl State {
         }
     }
 
-    /// The fault that it is the turn of in `queue`, if there is one.
+    /// The fault that is due in `queue`, if any. Counts it.
     fn fire(&self, queue: &Queue) -> Option<Fault> {
         let fault = queue.next()?;
         *self.fired.lock().unwrap().entry(fault.name()).or_default() += 1;
@@ -169,7 +169,7 @@ impl State {
 }
 
 impl Queue {
-    /// The fault that it is the turn of, if somebody waits for it.
+    /// The fault that is due, if somebody still waits for it.
     fn next(&self) -> Option<Fault> {
         let mut armed = self.0.lock().unwrap();
         armed.retain(|armed| !armed.fired.is_closed());
@@ -183,7 +183,7 @@ impl Queue {
     }
 }
 
-async fn carry(mut client: TcpStream, server: Config, state: Arc<State>) -> io::Result<()> {
+async fn serve(mut client: TcpStream, server: Config, state: Arc<State>) -> io::Result<()> {
     match state.fire(&state.connections) {
         Some(Fault::Refuse) => return Err(cut()),
         Some(Fault::StallConnect(time)) => sleep(time).await,
@@ -200,7 +200,7 @@ async fn carry(mut client: TcpStream, server: Config, state: Arc<State>) -> io::
     client.set_nodelay(true)?;
     let (from_client, to_client) = split(client);
     let (from_server, to_server) = split(server);
-    let link = Link {
+    let connection = ProxiedConnection {
         state,
         from_client: messages(from_client),
         to_client,
@@ -208,18 +208,18 @@ async fn carry(mut client: TcpStream, server: Config, state: Arc<State>) -> io::
         to_server,
         writing: HashSet::new(),
     };
-    link.run().await
+    connection.run().await
 }
 
-impl Link {
+impl ProxiedConnection {
     async fn run(mut self) -> io::Result<()> {
         loop {
             tokio::select! {
                 message = self.from_client.next() => {
                     let message = message.ok_or_else(cut)??.freeze();
                     match kind(&message) {
-                        b'P' => self.prepared(&message),
-                        b'B' if self.writing.contains(&bound(&message)) => {
+                        b'P' => self.note_prepared(&message),
+                        b'B' if self.writing.contains(&statement_name(&message)) => {
                             if let Some(fault) = self.state.fire(&self.state.statements) {
                                 self.inject(fault, message).await?;
                                 continue;
@@ -231,14 +231,15 @@ impl Link {
                 }
                 message = self.from_server.next() => {
                     let message = message.ok_or_else(cut)??.freeze();
-                    self.state.answered(&message);
+                    self.state.count_error(&message);
                     self.to_client.write_all(&message).await?;
                 }
             }
         }
     }
 
-    fn prepared(&mut self, parse: &Bytes) {
+    /// Notes whether the prepared statement writes.
+    fn note_prepared(&mut self, parse: &Bytes) {
         let (name, rest) = text(parse, 5);
         let (sql, _) = text(parse, rest);
         if sql.windows(11).any(|words| words == b"INSERT INTO") {
@@ -248,7 +249,7 @@ impl Link {
         }
     }
 
-    /// Carries the statement that begins with `bind`, as far as the fault lets it.
+    /// Passes on the statement that starts with `bind`, as far as the fault lets it.
     async fn inject(&mut self, fault: Fault, bind: Bytes) -> io::Result<()> {
         let (statement, sync) = self.statement(bind).await?;
         match fault {
@@ -259,7 +260,7 @@ impl Link {
             }
             Fault::CutUncommitted => {
                 self.to_server.write_all(&statement).await?;
-                // Flush: a server sends rows of its own accord, too, before it has committed them.
+                // Flush, so that the server answers before the commit.
                 self.to_server.write_all(&[b'H', 0, 0, 0, 4]).await?;
                 let (answer, last) = self.answer(b'C').await?;
                 self.to_client.write_all(&[answer, last].concat()).await?;
@@ -281,7 +282,7 @@ impl Link {
                 self.answer(b'Z').await?;
                 Err(cut())
             }
-            // What was held arrives, whether or not somebody still waits for an answer.
+            // A held statement arrives even if nobody waits for the answer any more.
             Fault::StallBefore(time) => {
                 sleep(time).await;
                 self.to_server.write_all(&[statement, sync].concat()).await
@@ -318,13 +319,13 @@ impl Link {
         }
     }
 
-    /// The answer before its message of the kind `last`, and that message; ReadyForQuery or an
-    /// error end it too.
+    /// The answer before the message of kind `last`, and that message. An error also ends it,
+    /// unless `last` is ReadyForQuery.
     async fn answer(&mut self, last: u8) -> io::Result<(Bytes, Bytes)> {
         let mut answer = BytesMut::new();
         loop {
             let message = self.from_server.next().await.ok_or_else(cut)??;
-            self.state.answered(&message);
+            self.state.count_error(&message);
             if kind(&message) == last || (kind(&message) == b'E' && last != b'Z') {
                 return Ok((answer.freeze(), message.freeze()));
             }
@@ -334,12 +335,12 @@ impl Link {
 }
 
 impl State {
-    /// Counts the errors among the server's messages.
-    fn answered(&self, message: &[u8]) {
+    /// Counts the message if it is an error.
+    fn count_error(&self, message: &[u8]) {
         if kind(message) != b'E' {
             return;
         }
-        // Fields of a letter and a text each.
+        // Each field is a letter and a text.
         let fields = message[5..].split(|byte| *byte == 0);
         let code = fields.into_iter().find_map(|field| field.strip_prefix(b"C"));
         let code = String::from_utf8_lossy(code.unwrap_or_default()).into_owned();
@@ -347,7 +348,7 @@ impl State {
     }
 }
 
-/// The messages that arrive: a type, a length that counts itself, and the rest.
+/// Splits into messages: a type, a length that includes itself, and the rest.
 fn messages<R: AsyncRead>(from: R) -> Messages<R> {
     LengthDelimitedCodec::builder()
         .length_field_offset(1)
@@ -362,20 +363,21 @@ fn kind(message: &[u8]) -> u8 {
     message[0]
 }
 
-/// The name of the statement that a Bind is of, after the portal's.
-fn bound(bind: &Bytes) -> Bytes {
+/// The name of a Bind's statement, which follows the portal's.
+fn statement_name(bind: &Bytes) -> Bytes {
     let (_, rest) = text(bind, 5);
-    text(bind, rest).0
+    let (name, _) = text(bind, rest);
+    name
 }
 
-/// The text at `from`, which ends with a zero, and where the next thing begins.
+/// The zero-terminated text at `from`, and the position after it.
 fn text(message: &Bytes, from: usize) -> (Bytes, usize) {
     let end =
         message[from..].iter().position(|byte| *byte == 0).map_or(message.len(), |at| from + at);
     (message.slice(from..end), end + 1)
 }
 
-/// What closes a connection.
+/// The error that closes a connection.
 fn cut() -> io::Error {
     io::ErrorKind::ConnectionAborted.into()
 }
