@@ -1,16 +1,16 @@
-//! Misuse that the compiler refuses: a case to a file, beside what the compiler says of it.
+//! Misuse that the compiler refuses: one case per file, with the compiler's message beside it.
 //!
-//! `TRYBUILD=overwrite` writes down anew what it says.
+//! `TRYBUILD=overwrite` updates the messages.
 
 #[path = "compile_pass/correct_use.rs"]
-#[expect(dead_code, reason = "it is there to be compiled")]
+#[expect(dead_code, reason = "it only has to compile")]
 mod correct_use;
 
 use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
-/// The release whose words the cases expect: they change from one to the next.
+/// The release whose messages are expected. Other releases word them differently.
 const RELEASE: &str = "rustc 1.95.";
 
 fn compiler() -> String {
@@ -23,8 +23,8 @@ fn compiler() -> String {
 fn misuse_does_not_compile() {
     let compiler = compiler();
     if !compiler.starts_with(RELEASE) {
-        assert!(env::var_os("CI").is_none(), "the cases expect the words of {RELEASE}x");
-        eprintln!("skipped: the cases expect the words of {RELEASE}x, not of {}", compiler.trim());
+        assert!(env::var_os("CI").is_none(), "the messages are those of {RELEASE}x");
+        eprintln!("skipped: the messages are those of {RELEASE}x, not of {}", compiler.trim());
         return;
     }
     let is_case = |path: &Path| path.extension().is_some_and(|extension| extension == "rs");

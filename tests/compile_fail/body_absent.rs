@@ -1,4 +1,4 @@
-//! A request without a body.
+//! A request body that is absent.
 
 use model_experiments::recording::NewRequest;
 use model_experiments::values::{RequestBodyRef, SystemPromptRef};

@@ -1,15 +1,16 @@
-//! Two operations at once on one connection.
+//! Two operations run on one connection at the same time.
 
-use model_experiments::{AsyncPgConnection, Result};
 use model_experiments::experiments::{self, Experiment};
 use model_experiments::values::ExperimentId;
+use model_experiments::{AsyncPgConnection, Result};
 
 async fn both(
     conn: &mut AsyncPgConnection,
-    ids: [ExperimentId; 2],
+    one: ExperimentId,
+    other: ExperimentId,
 ) -> Result<(Option<Experiment>, Option<Experiment>)> {
-    let first = experiments::find(conn, ids[0]);
-    let second = experiments::find(conn, ids[1]);
+    let first = experiments::find(conn, one);
+    let second = experiments::find(conn, other);
     Ok((first.await?, second.await?))
 }
 

@@ -1,4 +1,4 @@
-//! An instant that is finer than PostgreSQL keeps it, where one is recorded.
+//! An instant that is finer than a microsecond, as the instant of a usage.
 
 use chrono::{DateTime, Utc};
 use model_experiments::recording::Usage;

@@ -1,12 +1,11 @@
-//! An experiment is changed and written back, past its lifecycle.
+//! An experiment is changed and written back, outside of its lifecycle.
 
 use diesel::prelude::*;
 use model_experiments::experiments::Experiment;
-use model_experiments::schema::model_experiment;
+use model_experiments::schema::model_experiment as experiment;
 
-fn update(experiment: &Experiment) {
-    let row = model_experiment::table.find(experiment.id);
-    let _ = diesel::update(row).set(experiment);
+fn update(row: &Experiment) {
+    let _ = diesel::update(experiment::table.find(row.id)).set(row);
 }
 
 fn main() {}

@@ -1,8 +1,8 @@
-//! The id of one thing where that of another is asked.
+//! The ids of a variant, a usage and a version, each where another id is expected.
 
-use model_experiments::{AsyncPgConnection, Result};
 use model_experiments::experiments::{self, Variant};
 use model_experiments::recording::{NewRequest, Request, record};
+use model_experiments::{AsyncPgConnection, Result};
 
 async fn swapped(
     conn: &mut AsyncPgConnection,

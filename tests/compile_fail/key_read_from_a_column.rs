@@ -1,4 +1,4 @@
-//! A type of the caller's reads the key column.
+//! A type of the caller reads the key column.
 
 use diesel::deserialize::{self, FromSql};
 use diesel::pg::{Pg, PgValue};

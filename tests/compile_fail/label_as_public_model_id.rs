@@ -1,4 +1,4 @@
-//! A variant's label as the model id that clients ask for.
+//! A variant's label as a public model id.
 
 use model_experiments::experiments::NewExperiment;
 use model_experiments::values::Label;

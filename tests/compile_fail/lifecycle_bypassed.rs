@@ -1,11 +1,10 @@
-//! A status is changed past the lifecycle.
+//! A status is changed like a name, outside of the lifecycle.
 
-use model_experiments::{AsyncPgConnection, Result};
-use model_experiments::experiments::{self, Experiment};
-use model_experiments::values::{ExperimentId, Status};
+use model_experiments::experiments::ExperimentChanges;
+use model_experiments::values::Status;
 
-async fn reopen(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
-    experiments::switch(conn, id, Status::Active).await
+fn reopen() -> ExperimentChanges {
+    ExperimentChanges::default().status(Status::Active)
 }
 
 fn main() {}

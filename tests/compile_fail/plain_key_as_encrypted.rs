@@ -1,4 +1,4 @@
-//! A version is published with a key that isn't encrypted.
+//! A version is published with a plaintext key.
 
 use model_experiments::experiments::NewVersion;
 use model_experiments::secrecy::SecretString;

@@ -1,4 +1,4 @@
-//! A request is made that wasn't recorded with a usage.
+//! A request is constructed that was not recorded with a usage.
 
 use model_experiments::recording::Request;
 use model_experiments::values::UsageId;

@@ -1,4 +1,4 @@
-//! What holds a key or a prompt is serialised.
+//! A value that holds a key or a prompt is serialised.
 
 use model_experiments::routing::{RoutedExperiment, Served};
 use model_experiments::secrecy::SecretString;

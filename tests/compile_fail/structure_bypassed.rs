@@ -1,15 +1,13 @@
-//! A weight is changed, whether or not the experiment is still a draft.
+//! A variant is written back with another weight, whether or not its experiment is a draft.
 
-use model_experiments::{AsyncPgConnection, Result};
-use model_experiments::experiments::{self, Variant};
-use model_experiments::values::{VariantId, Weight};
+use diesel::prelude::*;
+use model_experiments::experiments::Variant;
+use model_experiments::schema::model_experiment_variant as variant;
+use model_experiments::values::Weight;
 
-async fn grow(
-    conn: &mut AsyncPgConnection,
-    id: VariantId,
-    weight: Weight,
-) -> Result<Option<Variant>> {
-    variants::set_weight(conn, id, weight).await
+fn grow(mut row: Variant, weight: Weight) {
+    row.weight = weight;
+    let _ = diesel::update(variant::table.find(row.id)).set(&row);
 }
 
 fn main() {}

@@ -1,4 +1,4 @@
-//! Where a system prompt is to be found, as where a body is.
+//! A reference to a system prompt as a reference to a body.
 
 use model_experiments::recording::NewRequest;
 use model_experiments::values::SystemPromptRef;

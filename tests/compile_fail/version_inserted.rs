@@ -1,10 +1,10 @@
-//! A version is inserted without being published.
+//! A version is inserted and not published.
 
 use model_experiments::experiments::Version;
-use model_experiments::schema::model_experiment_variant_version;
+use model_experiments::schema::model_experiment_variant_version as version;
 
-fn insert(version: &Version) {
-    let _ = diesel::insert_into(model_experiment_variant_version::table).values(version);
+fn insert(row: &Version) {
+    let _ = diesel::insert_into(version::table).values(row);
 }
 
 fn main() {}

@@ -1,9 +1,9 @@
-//! A version is made that nobody published.
+//! A version is constructed that nobody published.
 
-use chrono::{DateTime, Utc};
 use model_experiments::experiments::Version;
+use model_experiments::values::Timestamp;
 
-fn at(version: Version, effective_at: DateTime<Utc>) -> Version {
+fn at(version: Version, effective_at: Timestamp) -> Version {
     Version { effective_at, ..version }
 }
 

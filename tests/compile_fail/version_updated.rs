@@ -2,11 +2,10 @@
 
 use diesel::prelude::*;
 use model_experiments::experiments::Version;
-use model_experiments::schema::model_experiment_variant_version;
+use model_experiments::schema::model_experiment_variant_version as version;
 
-fn update(version: &Version) {
-    let row = model_experiment_variant_version::table.find(version.id);
-    let _ = diesel::update(row).set(version);
+fn update(row: &Version) {
+    let _ = diesel::update(version::table.find(row.id)).set(row);
 }
 
 fn main() {}

@@ -1,4 +1,4 @@
-//! A weight is made past its check.
+//! A weight is constructed without its check.
 
 use model_experiments::values::Weight;
 

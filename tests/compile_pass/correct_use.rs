@@ -1,4 +1,4 @@
-//! What the cases of `compile_fail` get wrong, done right and with the same imports.
+//! The cases of `compile_fail` done right, with the same imports.
 
 use chrono::{DateTime, Utc};
 use diesel::deserialize::{self, FromSql};
@@ -12,7 +12,8 @@ use model_experiments::experiments::{
 use model_experiments::recording::{NewRequest, Record, Request, Usage, record};
 use model_experiments::routing::{RoutedExperiment, Served};
 use model_experiments::schema::{
-    microdollar_usage, model_experiment, model_experiment_request, model_experiment_variant_version,
+    microdollar_usage as usage, model_experiment as experiment,
+    model_experiment_request as request, model_experiment_variant_version as version,
 };
 use model_experiments::secrecy::SecretString;
 use model_experiments::values::{
@@ -39,10 +40,11 @@ async fn ids(
 
 async fn one_after_the_other(
     conn: &mut AsyncPgConnection,
-    ids: [ExperimentId; 2],
+    one: ExperimentId,
+    other: ExperimentId,
 ) -> Result<(Option<Experiment>, Option<Experiment>)> {
-    let first = experiments::find(conn, ids[0]).await?;
-    let second = experiments::find(conn, ids[1]).await?;
+    let first = experiments::find(conn, one).await?;
+    let second = experiments::find(conn, other).await?;
     Ok((first, second))
 }
 
@@ -63,7 +65,7 @@ async fn double(conn: &mut AsyncPgConnection, variant: VariantId) -> Result<Vari
     experiments::set_weight(conn, variant, Weight::new(2)?).await
 }
 
-async fn version(
+async fn publish(
     conn: &mut AsyncPgConnection,
     variant: VariantId,
     upstream: &Upstream,
@@ -74,22 +76,21 @@ async fn version(
     experiments::publish(conn, variant, NewVersion::with_key(upstream, &key)).await
 }
 
-fn update(experiment: &Experiment, changes: &ExperimentChanges) {
-    let row = model_experiment::table.find(experiment.id);
-    let _ = diesel::update(row).set(changes);
+fn update(row: &Experiment, changes: &ExperimentChanges) {
+    let _ = diesel::update(experiment::table.find(row.id)).set(changes);
 }
 
-fn insert(usage: &Usage) {
-    let _ = diesel::insert_into(microdollar_usage::table).values(usage);
+fn insert(new: &Usage) {
+    let _ = diesel::insert_into(usage::table).values(new);
 }
 
 async fn insert_with_request(
     conn: &mut AsyncPgConnection,
-    usage: &Usage,
-    request: &NewRequest,
+    usage: Usage,
+    new: NewRequest,
 ) -> Result<()> {
-    let _ = record::one(conn, &Record::new(usage.clone(), request.clone())).await?;
-    let _ = model_experiment_request::table.find(usage.id);
+    let _ = request::table.find(usage.id);
+    let _ = record::one(conn, &Record::new(usage, new)).await?;
     Ok(())
 }
 
@@ -97,7 +98,7 @@ fn copy(usage: Usage) -> Usage {
     Usage { id: UsageId::new(), ..usage }
 }
 
-fn usage(created_at: DateTime<Utc>) -> Result<Usage> {
+fn usage_at(created_at: DateTime<Utc>) -> Result<Usage> {
     Ok(Usage { created_at: Timestamp::try_from(created_at)?, ..Usage::new("user-7") })
 }
 
@@ -114,7 +115,7 @@ fn uncaptured(request: NewRequest) -> NewRequest {
 }
 
 #[derive(Queryable, Selectable)]
-#[diesel(table_name = model_experiment_variant_version, check_for_backend(Pg))]
+#[diesel(table_name = version, check_for_backend(Pg))]
 struct Row {
     id: VersionId,
     upstream: Upstream,
