@@ -1,5 +1,4 @@
-//! What allocates nothing, in a process of its own: counting takes an allocator that the other
-//! tests don't have.
+//! Limits on allocations. The counting allocator needs a process of its own.
 
 #[expect(dead_code, reason = "the suite uses the rest")]
 #[path = "support/mod.rs"]
@@ -38,13 +37,13 @@ async fn a_routing_decision_allocates_nothing() {
         broken.control_version.id
     );
     raw(conn, &sql).await.unwrap();
-    // Decisions are counted, too.
+    // With a metrics recorder, so that the metrics of decisions are measured, too.
     let recorder = DebuggingRecorder::new();
     let _guard = metrics::set_default_local_recorder(&recorder);
     let cache = RoutingCache::start(&db.options(), RoutingOptions::default()).await.unwrap();
 
     let user = Subject::new(AllocationSubject::User, "user-1");
-    // A thread takes a place among the readers at its first pick.
+    // A thread registers as a reader at its first pick, which allocates.
     cache.pick("partner/served", user);
     for (model, subject, expected) in [
         ("partner/served", user, "served"),
@@ -74,9 +73,9 @@ fn a_captured_prompt_is_held_once() {
         let rest = capture.as_ref().unwrap().request_body().unwrap();
         assert_eq!(rest.is_truncated(), is_truncated);
         assert!(rest.text().len() > CAPTURE_CAP * 9 / 10, "{}", rest.text().len());
-        // And what is left to write of each array and object.
-        let beside = allocated.bytes_total - rest.text().len() as u64;
-        assert!(beside < (CAPTURE_CAP / 8) as u64, "{beside} bytes beside the text");
+        // Beside the text there is only working memory.
+        let other_bytes = allocated.bytes_total - rest.text().len() as u64;
+        assert!(other_bytes < (CAPTURE_CAP / 8) as u64, "{other_bytes} bytes beside the text");
     }
 }
 

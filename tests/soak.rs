@@ -1,23 +1,23 @@
-//! Recording for a long time as fast as the machine lets it: the rate stays, memory stays, and
-//! nobody deadlocks.
+//! Records at full speed for a long time: the rate and the memory stay, and there is no deadlock.
 //!
 //! ```text
 //! cargo test --release --test soak -- --seconds 600
 //! ```
 //!
-//! `docs/testing.md` says what was seen.
+//! Limits: `docs/testing.md`.
 
+#[path = "../benches/memory/mod.rs"]
+mod memory;
 #[allow(dead_code, reason = "the suite uses the rest")]
 #[path = "support/mod.rs"]
 mod support;
 
 use clap::Parser;
-use diesel_async::AsyncPgConnection;
+use memory::{MIB, resident};
 use model_experiments::recording::{NewRequest, Outcome, Record, Usage};
 use model_experiments::values::{AllocationSubject, VersionId};
-use model_experiments::{Recorder, RecorderOptions, migrations};
+use model_experiments::{AsyncPgConnection, Recorder, RecorderOptions, migrations};
 use peak_alloc::PeakAlloc;
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -30,42 +30,40 @@ use uuid::Uuid;
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// How many users there are.
+/// Number of users.
 const USERS: u64 = 10_000;
 
-/// How much a peak of memory may differ from another of the same load.
-const MEMORY: f64 = 1.25;
+/// Largest ratio of the last quarter's peaks of memory to the second quarter's.
+const MAX_MEMORY_RATIO: f64 = 1.25;
 
-/// The least share of the rate that has to be left. It is for what grows without a bound: a machine
-/// that others use drifts by as much as this.
-const RATE: f64 = 0.5;
-
-const MIB: f64 = (1 << 20) as f64;
+/// Smallest ratio of the last quarter's rate to the second quarter's. It is low, because the speed
+/// of a shared machine drifts.
+const MIN_RATE_RATIO: f64 = 0.5;
 
 #[derive(Parser)]
 struct Options {
-    /// For how long to record.
+    /// Duration of the run.
     #[arg(long, default_value_t = 600)]
     seconds: u64,
-    /// Connections that write.
+    /// Connections of the recorder.
     #[arg(long, default_value_t = 16)]
     writers: usize,
-    /// Tasks that record.
+    /// Tasks that submit records.
     #[arg(long, default_value_t = 16)]
     callers: u64,
-    /// How many records each of them has under way.
+    /// Records that each caller submits before it awaits their receipts.
     #[arg(long, default_value_t = 1_024)]
-    each: usize,
-    /// How long a line of the output is about, in seconds.
+    burst: usize,
+    /// Seconds that each line of the output covers.
     #[arg(long, default_value_t = 10)]
     window: u64,
 }
 
-/// What was seen in a stretch of time.
+/// The measurements of a period.
 struct Window {
-    /// Records acknowledged in a second.
+    /// Acknowledged records per second.
     rate: f64,
-    /// The most memory that was allocated, in MiB.
+    /// Peak of allocated memory, in MiB.
     peak: f64,
 }
 
@@ -87,12 +85,12 @@ async fn main() {
         let (recorder, stop, recorded) =
             (recorder.clone(), Arc::clone(&stop), Arc::clone(&recorded));
         callers.spawn(async move {
-            for number in (caller..).step_by(options.callers as usize * options.each) {
+            for number in (caller..).step_by(options.callers as usize * options.burst) {
                 if stop.load(Ordering::Relaxed) {
                     return;
                 }
-                let mut receipts = Vec::with_capacity(options.each);
-                for number in (number..).step_by(options.callers as usize).take(options.each) {
+                let mut receipts = Vec::with_capacity(options.burst);
+                for number in (number..).step_by(options.callers as usize).take(options.burst) {
                     receipts.push(recorder.submit(record(number, version)).await.unwrap());
                 }
                 for receipt in receipts {
@@ -109,8 +107,8 @@ async fn main() {
     }
     assert_eq!(recorder.shutdown(Duration::from_secs(60)).await, []);
     assert!(recorder.is_empty());
-    judge(&windows);
-    account(conn, recorded.load(Ordering::Relaxed)).await;
+    compare_quarters(&windows);
+    check_database(conn, recorded.load(Ordering::Relaxed)).await;
 }
 
 fn record(number: u64, version: VersionId) -> Record {
@@ -128,18 +126,18 @@ fn record(number: u64, version: VersionId) -> Record {
     Record::new(usage, request.client_request_id(format!("request-{number}")))
 }
 
-/// Prints and returns what is seen in each window.
+/// Prints and returns the measurements of each window.
 async fn watch(options: &Options, recorded: &AtomicU64) -> Vec<Window> {
     let (start, mut windows) = (Instant::now(), Vec::new());
     while start.elapsed() < Duration::from_secs(options.seconds) {
-        let (began, before) = (Instant::now(), recorded.load(Ordering::Relaxed));
+        let (window_start, before) = (Instant::now(), recorded.load(Ordering::Relaxed));
         ALLOCATOR.reset_peak_usage();
         sleep(Duration::from_secs(options.window)).await;
-        let rate =
-            (recorded.load(Ordering::Relaxed) - before) as f64 / began.elapsed().as_secs_f64();
+        let rate = (recorded.load(Ordering::Relaxed) - before) as f64
+            / window_start.elapsed().as_secs_f64();
         let peak = ALLOCATOR.peak_usage() as f64 / MIB;
         println!(
-            "at {:4.0} s: {rate:7.0} records/s, {peak:6.1} MiB allocated at most, {:6.1} MiB resident",
+            "at {:4.0} s: {rate:7.0} records/s, {peak:6.1} MiB allocated, {:6.1} MiB resident",
             start.elapsed().as_secs_f64(),
             resident()
         );
@@ -148,23 +146,29 @@ async fn watch(options: &Options, recorded: &AtomicU64) -> Vec<Window> {
     windows
 }
 
-/// Compares the last quarter with the second: the first warms up.
-fn judge(windows: &[Window]) {
+/// Compares the last quarter with the second. The first one is a warm-up.
+fn compare_quarters(windows: &[Window]) {
     let quarter = windows.len() / 4;
-    assert!(quarter > 0, "it takes four windows to tell");
+    assert!(quarter > 0, "the run needs at least four windows");
     let mean = |windows: &[Window], of: fn(&Window) -> f64| {
         windows.iter().map(of).sum::<f64>() / windows.len() as f64
     };
     let (second, last) = (&windows[quarter..2 * quarter], &windows[windows.len() - quarter..]);
-    let rates = [second, last].map(|windows| mean(windows, |window| window.rate));
-    let peaks = [second, last].map(|windows| mean(windows, |window| window.peak));
-    println!("from the second quarter to the last: {rates:.0?} records/s, {peaks:.1?} MiB at most");
-    assert!(rates[1] > RATE * rates[0], "it got slower");
-    assert!(peaks[1] < MEMORY * peaks[0], "it holds more and more");
+    let rate = |windows| mean(windows, |window| window.rate);
+    let peak = |windows| mean(windows, |window| window.peak);
+    println!(
+        "second and last quarter: {:.0} and {:.0} records/s, {:.1} and {:.1} MiB allocated",
+        rate(second),
+        rate(last),
+        peak(second),
+        peak(last)
+    );
+    assert!(rate(last) > MIN_RATE_RATIO * rate(second), "the rate falls");
+    assert!(peak(last) < MAX_MEMORY_RATIO * peak(second), "the memory grows");
 }
 
-/// What the database has of it.
-async fn account(conn: &mut AsyncPgConnection, recorded: u64) {
+/// Checks the numbers of stored rows and of deadlocks.
+async fn check_database(conn: &mut AsyncPgConnection, recorded: u64) {
     let of = |table: &str| format!("SELECT count(*) AS number FROM {table}");
     raw(conn, "SET statement_timeout = 0").await.unwrap();
     let usages = number(conn, &of("microdollar_usage")).await;
@@ -177,13 +181,6 @@ async fn account(conn: &mut AsyncPgConnection, recorded: u64) {
     println!(
         "{recorded} recorded, {usages} usages, {requests} requests, {size:.0} MiB, {deadlocks} deadlocks"
     );
-    assert_eq!([usages, requests], [recorded as i64; 2]);
+    assert_eq!((usages, requests), (recorded as i64, recorded as i64));
     assert_eq!(deadlocks, 0);
-}
-
-/// What the system says that this process holds, in MiB.
-fn resident() -> f64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB"));
-    line.and_then(|kib| kib.trim().parse::<f64>().ok()).unwrap_or(f64::NAN) / 1024.0
 }

@@ -1,23 +1,23 @@
-//! A trace that is read is in the order of time and holds what its lines say; of one that isn't,
-//! the error names a line of it.
+//! A parsed trace is ordered by time and has the values of its lines. The error of a refused trace
+//! names one of its lines.
 
 #![no_main]
 
 #[path = "../../examples/tour/trace.rs"]
-#[allow(dead_code, reason = "only the parser is of interest")]
+#[allow(dead_code, reason = "only the parser is fuzzed")]
 mod trace;
 
 use arbitrary::{Arbitrary, Unstructured};
 use chrono::{DateTime, Utc};
 use libfuzzer_sys::fuzz_target;
 
-/// The result of the tour, which the parser is part of.
+/// The result type of the tour, which the parser belongs to.
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
 /// A trace without mistakes.
 #[derive(Arbitrary)]
 struct Trace {
-    /// Where the three columns stand among others.
+    /// Sort keys of the three columns among others.
     order: [u8; 3],
     style: Style,
     requests: Vec<Request>,
@@ -36,7 +36,7 @@ struct Style {
 struct Request {
     /// Seconds since 1970.
     at: u32,
-    /// The seven digits that follow.
+    /// The seven digits of the fraction.
     fraction: u32,
     input_tokens: u32,
     output_tokens: u32,
