@@ -3,7 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use model_experiments::values::{AllocationSubject, InvalidValue, RequestBodyRef, Sha256Digest, Status, SystemPromptRef};
+use model_experiments::values::{
+    AllocationSubject, InvalidValue, RequestBodyRef, Sha256Digest, Status, SystemPromptRef,
+};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::fmt::{Debug, Display};
