@@ -3,11 +3,13 @@
 //! The only place that loads an encrypted key. The cost of each query does not grow with the number
 //! of old versions.
 
-use diesel::dsl::{AsExprOf, auto_type};
+use diesel::dsl::{AsExprOf, AsSelect, auto_type};
+use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_source::AliasedField;
 use diesel_async::AsyncPgConnection;
 use std::collections::HashMap;
+use std::mem::take;
 
 use crate::error::Result;
 use crate::routing::experiment::RoutedExperiment;
@@ -71,31 +73,31 @@ fn find_query(public_model_id: &PublicModelId) -> impl Returns<Row<VersionRow>> 
         .select((ExperimentRow::as_select(), Option::<VariantRow>::as_select(), current(None)))
 }
 
-fn list_query(seen: Option<Timestamp>) -> impl Returns<PolledRow<VersionRow>> {
+/// What a cache asks of every routed experiment.
+#[auto_type]
+fn polled(seen: Option<Timestamp>) -> _ {
+    let experiment: AsSelect<ExperimentRow, Pg> = ExperimentRow::as_select();
+    let variant: AsSelect<Option<VariantRow>, Pg> = Option::<VariantRow>::as_select();
+    let current: current = current(seen);
+    let next: next_of_each = next_of_each(seen);
     experiment::table.left_join(variant::table).filter(is_routed()).select((
-        ExperimentRow::as_select(),
-        Option::<VariantRow>::as_select(),
-        current(seen),
-        next_of_each(seen),
+        experiment,
+        variant,
+        current,
+        next,
         greatest(statement_timestamp(), seen),
     ))
+}
+
+fn list_query(seen: Option<Timestamp>) -> impl Returns<PolledRow<VersionRow>> {
+    polled(seen)
 }
 
 fn list_some_query(
     public_model_ids: &[String],
     seen: Option<Timestamp>,
 ) -> impl Returns<PolledRow<VersionRow>> {
-    experiment::table
-        .left_join(variant::table)
-        .filter(is_routed())
-        .filter(experiment::public_model_id.eq_any(public_model_ids))
-        .select((
-            ExperimentRow::as_select(),
-            Option::<VariantRow>::as_select(),
-            current(seen),
-            next_of_each(seen),
-            greatest(statement_timestamp(), seen),
-        ))
+    polled(seen).filter(experiment::public_model_id.eq_any(public_model_ids))
 }
 
 fn list_fingerprints_query(seen: Option<Timestamp>) -> impl Returns<PolledRow<VersionIdentity>> {
@@ -188,8 +190,8 @@ pub(crate) async fn load_fingerprints(
 impl<T> Loaded<T> {
     fn new<V>(rows: Vec<PolledRow<V>>, make: impl Fn(Experiment<V>) -> T) -> Self {
         let now = rows.first().map(|polled| polled.now);
-        let experiments = grouped(rows.into_iter().map(PolledRow::split)).map(|experiment| {
-            let public_model_id = experiment.row.public_model_id.clone();
+        let experiments = grouped(rows.into_iter().map(PolledRow::split)).map(|mut experiment| {
+            let public_model_id = take(&mut experiment.row.public_model_id);
             (public_model_id, make(experiment))
         });
         Self { experiments: experiments.collect(), now }
