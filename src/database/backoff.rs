@@ -3,16 +3,17 @@
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use std::time::Duration;
 
-/// The delays before the first retry and before a late one, without jitter.
-pub(crate) const RETRY_AFTER: [Duration; 2] =
-    [Duration::from_millis(50), Duration::from_millis(2_500)];
+/// The delay before the first retry, without jitter.
+pub(crate) const MIN_DELAY: Duration = Duration::from_millis(50);
+
+/// The longest delay before a retry, without jitter.
+pub(crate) const MAX_DELAY: Duration = Duration::from_millis(2_500);
 
 /// The delays before each retry, without end.
 pub(crate) fn backoff() -> ExponentialBackoff {
-    let [first, later] = RETRY_AFTER;
     ExponentialBuilder::new()
-        .with_min_delay(first)
-        .with_max_delay(later)
+        .with_min_delay(MIN_DELAY)
+        .with_max_delay(MAX_DELAY)
         .with_jitter()
         .without_max_times()
         .build()

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-use crate::database::backoff::{RETRY_AFTER, backoff};
+use crate::database::backoff::{MAX_DELAY, MIN_DELAY, backoff};
 use crate::error::{Error, Transient};
 use crate::recording::recorder::halving::{BatchEnd, write_batch};
 use crate::recording::recorder::metrics::Metrics;
@@ -17,12 +17,6 @@ use crate::recording::recorder::part::Part;
 use crate::recording::recorder::pending_record::PendingRecord;
 use crate::recording::recorder::queue::{Queue, QueueSender};
 use crate::recording::recorder::shared::Shared;
-
-/// Shortest delay before a retry.
-const MIN_DELAY: Duration = RETRY_AFTER[0];
-
-/// Longest delay before a retry, without jitter.
-const MAX_DELAY: Duration = RETRY_AFTER[1];
 
 /// Writes one part of the records of a queue, over a connection of its own.
 pub(super) struct Writer {
