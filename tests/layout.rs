@@ -5,11 +5,16 @@
 //! with `crate::` leads to the file of the deepest module that it names. Unit tests may import from
 //! anywhere.
 
+#[path = "support/sources.rs"]
+mod sources;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use syn::visit::{self, Visit};
-use syn::{Attribute, Item, ItemMod, UseTree};
+use syn::{Item, UseTree};
+
+use sources::is_of_tests;
 
 /// The rooms, from the top. A room imports only from later lines.
 const FLOORS: [&[&str]; 10] = [
@@ -28,7 +33,6 @@ const FLOORS: [&[&str]; 10] = [
 /// A file of `src/` and the files that it imports from.
 struct File {
     path: PathBuf,
-    /// `["routing", "cache"]` of `routing/cache/mod.rs`.
     module: Vec<String>,
     imports: BTreeSet<usize>,
 }
@@ -51,6 +55,13 @@ impl File {
 struct Imports(Vec<Vec<String>>);
 
 impl Imports {
+    /// A relative import would lead past the tests.
+    fn insert_import(&mut self, path: Vec<String>) {
+        let is_relative = ["super", "self"].contains(&path[0].as_str());
+        assert!(!is_relative, "`use {}` must begin with `crate`", path.join("::"));
+        self.insert(path);
+    }
+
     fn insert(&mut self, mut path: Vec<String>) {
         if path.len() > 1 && path[0] == "crate" {
             path.remove(0);
@@ -69,20 +80,20 @@ impl Imports {
             }
             UseTree::Name(name) => {
                 prefix.push(name.ident.to_string());
-                self.insert(prefix);
+                self.insert_import(prefix);
             }
             UseTree::Rename(rename) => {
                 prefix.push(rename.ident.to_string());
-                self.insert(prefix);
+                self.insert_import(prefix);
             }
-            UseTree::Glob(_) => self.insert(prefix),
+            UseTree::Glob(_) => self.insert_import(prefix),
         }
     }
 }
 
 impl<'ast> Visit<'ast> for Imports {
     fn visit_item(&mut self, item: &'ast Item) {
-        if !attributes(item).iter().any(is_of_tests) {
+        if !is_of_tests(item) {
             visit::visit_item(self, item);
         }
     }
@@ -100,58 +111,15 @@ impl<'ast> Visit<'ast> for Imports {
     }
 }
 
-fn attributes(item: &Item) -> &[Attribute] {
-    match item {
-        Item::Mod(ItemMod { attrs, .. })
-        | Item::Fn(syn::ItemFn { attrs, .. })
-        | Item::Use(syn::ItemUse { attrs, .. })
-        | Item::Struct(syn::ItemStruct { attrs, .. })
-        | Item::Trait(syn::ItemTrait { attrs, .. })
-        | Item::Impl(syn::ItemImpl { attrs, .. })
-        | Item::ExternCrate(syn::ItemExternCrate { attrs, .. }) => attrs,
-        _ => &[],
-    }
-}
-
-/// `#[cfg(test)]` and `#[cfg(doctest)]`.
-fn is_of_tests(attribute: &Attribute) -> bool {
-    attribute.path().is_ident("cfg")
-        && attribute.parse_args::<syn::Ident>().is_ok_and(|cfg| cfg == "test" || cfg == "doctest")
-}
-
-fn paths(directory: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(paths(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
-}
-
-fn module(path: &Path) -> Vec<String> {
-    let mut module: Vec<_> = path
-        .with_extension("")
-        .components()
-        .map(|part| part.as_os_str().to_str().unwrap().to_owned())
-        .collect();
-    if ["mod", "lib"].contains(&module.last().unwrap().as_str()) {
-        module.pop();
-    }
-    module
-}
-
 fn files() -> Vec<File> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let relative = |path: &PathBuf| path.strip_prefix(&root).unwrap().to_owned();
-    let mut files: Vec<_> = paths(&root)
+    let mut files: Vec<_> = sources::files(&root)
         .iter()
-        .map(relative)
-        .map(|path| File { module: module(&path), path, imports: BTreeSet::new() })
+        .map(|path| File {
+            path: path.strip_prefix(&root).unwrap().to_owned(),
+            module: sources::module(&root, path),
+            imports: BTreeSet::new(),
+        })
         .collect();
     let modules: BTreeMap<_, _> =
         files.iter().enumerate().map(|(at, file)| (file.module.clone(), at)).collect();

@@ -10,9 +10,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use syn::visit::{self, Visit};
-use syn::{Attribute, Expr, ExprMethodCall, Item, ReturnType, Type, TypeParamBound};
+use syn::{Expr, ExprMethodCall, Item, ReturnType, Type, TypeParamBound};
 
-use super::{all, sources};
+use super::all;
+use super::sources::{self, is_of_tests};
 
 /// The methods that run a query.
 const RUN: [&str; 4] = ["load", "first", "one", "execute"];
@@ -30,10 +31,8 @@ struct File {
 
 impl File {
     fn read(root: &Path, path: &Path) -> Self {
-        let module = path.strip_prefix(root).unwrap().with_extension("");
-        let module = module.to_str().unwrap().replace('/', "::");
-        let module = module.strip_suffix("::mod").unwrap_or(&module);
-        Self::parse(module, &fs::read_to_string(path).unwrap())
+        let module = sources::module(root, path).join("::");
+        Self::parse(&module, &fs::read_to_string(path).unwrap())
     }
 
     fn parse(module: &str, source: &str) -> Self {
@@ -46,12 +45,7 @@ impl File {
 
 impl<'ast> Visit<'ast> for File {
     fn visit_item(&mut self, item: &'ast Item) {
-        let attributes = match item {
-            Item::Fn(function) => &function.attrs,
-            Item::Mod(module) => &module.attrs,
-            _ => return visit::visit_item(self, item),
-        };
-        if !attributes.iter().any(is_of_tests) {
+        if !is_of_tests(item) {
             visit::visit_item(self, item);
         }
     }
@@ -78,11 +72,6 @@ impl<'ast> Visit<'ast> for File {
             assert!(!is_run, "{} runs a query in a macro", self.module);
         }
     }
-}
-
-fn is_of_tests(attribute: &Attribute) -> bool {
-    attribute.path().is_ident("cfg")
-        && attribute.parse_args::<syn::Ident>().is_ok_and(|cfg| cfg == "test")
 }
 
 /// Whether a function returns `impl Returns<_>` or `impl Executes`.
@@ -118,7 +107,7 @@ fn files() -> Vec<File> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     // Running itself is there.
     let run = root.join("sql/run.rs");
-    let paths = sources(&root).into_iter().filter(|path| *path != run);
+    let paths = sources::files(&root).into_iter().filter(|path| *path != run);
     paths.map(|path| File::read(&root, &path)).collect()
 }
 

@@ -6,6 +6,8 @@ mod functions;
 mod plan;
 pub(crate) mod seed;
 mod snapshots;
+#[path = "../support/sources.rs"]
+mod sources;
 #[expect(dead_code, reason = "the suite uses the rest")]
 #[path = "../support/mod.rs"]
 mod support;
@@ -13,8 +15,6 @@ mod support;
 use diesel::pg::{Pg, PgMetadataLookup, PgQueryBuilder, PgTypeMetadata};
 use diesel::query_builder::bind_collector::RawBytesBindCollector;
 use diesel::query_builder::{QueryBuilder, QueryFragment};
-use std::fs;
-use std::path::{Path, PathBuf};
 
 use crate::sql::run::{Executes, Returns};
 pub(crate) use described::Described;
@@ -142,18 +142,4 @@ fn all() -> Vec<Query> {
     .into_iter()
     .flatten()
     .collect()
-}
-
-/// The source files below `directory`.
-fn sources(directory: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(sources(&path));
-        } else {
-            files.push(path);
-        }
-    }
-    files
 }

@@ -19,6 +19,6 @@ fn the_sql_of_every_query_is_as_it_was_reviewed() {
         expect_file![file.clone()].assert_eq(&queries::formatted(sql));
         assert!(files.insert(file), "{name} is registered twice");
     }
-    let kept: BTreeSet<_> = super::sources(&queries::directory()).into_iter().collect();
+    let kept: BTreeSet<_> = super::sources::files(&queries::directory()).into_iter().collect();
     assert_eq!(kept, files, "a query that is gone, or one that is new");
 }
