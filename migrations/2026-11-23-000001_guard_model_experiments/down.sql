@@ -2,6 +2,14 @@
 
 DROP TRIGGER model_experiment_variant_set_updated_at ON model_experiment_variant;
 DROP TRIGGER model_experiment_set_updated_at ON model_experiment;
+DROP TRIGGER model_experiment_request_guard_truncate ON model_experiment_request;
+DROP TRIGGER model_experiment_variant_version_guard_truncate ON model_experiment_variant_version;
+DROP TRIGGER model_experiment_variant_guard_truncate ON model_experiment_variant;
+DROP TRIGGER model_experiment_guard_truncate ON model_experiment;
+DROP TRIGGER model_experiment_request_guard_delete ON model_experiment_request;
+DROP TRIGGER model_experiment_request_guard_update ON model_experiment_request;
+DROP TRIGGER model_experiment_variant_version_guard_commit ON model_experiment_variant_version;
+DROP TRIGGER model_experiment_variant_version_guard_instants ON model_experiment_variant_version;
 DROP TRIGGER model_experiment_variant_version_guard_delete ON model_experiment_variant_version;
 DROP TRIGGER model_experiment_variant_version_guard_update ON model_experiment_variant_version;
 DROP TRIGGER model_experiment_variant_version_guard_insert ON model_experiment_variant_version;
@@ -13,27 +21,16 @@ DROP TRIGGER model_experiment_guard_identity ON model_experiment;
 DROP TRIGGER model_experiment_guard_instants ON model_experiment;
 DROP TRIGGER model_experiment_guard_public_model_id ON model_experiment;
 DROP TRIGGER model_experiment_guard_delete ON model_experiment;
-DROP TRIGGER model_experiment_guard_archived ON model_experiment;
 DROP TRIGGER model_experiment_guard_status ON model_experiment;
 DROP TRIGGER model_experiment_guard_insert ON model_experiment;
 
 DROP FUNCTION model_experiment_set_updated_at;
-DROP FUNCTION model_experiment_variant_version_guard_delete;
-DROP FUNCTION model_experiment_variant_version_guard_update;
-DROP FUNCTION model_experiment_variant_version_guard_insert;
-DROP FUNCTION model_experiment_variant_guard_label;
-DROP FUNCTION model_experiment_variant_guard_structure;
-DROP FUNCTION model_experiment_variant_guard_identity;
-DROP FUNCTION model_experiment_guard_status;
+DROP FUNCTION model_experiment_request_guard_delete;
+DROP FUNCTION model_experiment_variant_version_guard_commit;
+DROP FUNCTION model_experiment_variant_version_guard_instants;
+DROP FUNCTION model_experiment_guard;
 DROP FUNCTION model_experiment_guard_rule;
-DROP FUNCTION model_experiment_require_ready;
-DROP FUNCTION model_experiment_require_not_completed;
-DROP FUNCTION model_experiment_require_draft;
-DROP FUNCTION model_experiment_settled_status;
-DROP FUNCTION model_experiment_refuse;
 
-ALTER TABLE model_experiment_variant_version
-    DROP CONSTRAINT model_experiment_variant_version_effective_at_valid;
 ALTER TABLE model_experiment
     DROP CONSTRAINT model_experiment_ended_at_valid,
     DROP CONSTRAINT model_experiment_started_at_valid;

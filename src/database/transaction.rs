@@ -27,7 +27,13 @@ impl Drop for Open<'_> {
     }
 }
 
-/// Runs `work` inside a transaction, or inside a savepoint of the caller's.
+/// Begins a transaction whatever the session's defaults are.
+///
+/// A wait for a lock ends, also where the session sets no limit.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
+    SELECT set_config('lock_timeout', '5s', true) WHERE current_setting('lock_timeout') = '0'";
+
+/// Runs `work` inside a READ COMMITTED transaction, or inside a savepoint of the caller's.
 pub(crate) async fn transaction<R>(
     conn: &mut AsyncPgConnection,
     work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<R>,
@@ -68,7 +74,11 @@ async fn run<R>(
     conn: &mut AsyncPgConnection,
     work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<R>,
 ) -> Result<R> {
-    AnsiTransactionManager::begin_transaction(conn).await?;
+    let depth = AnsiTransactionManager::transaction_manager_status_mut(conn).transaction_depth()?;
+    match depth {
+        None => AnsiTransactionManager::begin_transaction_sql(conn, BEGIN).await?,
+        Some(_) => AnsiTransactionManager::begin_transaction(conn).await?,
+    }
     match work(conn).await {
         Ok(done) => {
             AnsiTransactionManager::commit_transaction(conn).await?;

@@ -27,9 +27,15 @@ pub enum Constraint {
     /// No variant is relabelled and no version published once an experiment is completed.
     ExperimentNotCompleted,
     /// The instants at which an experiment started and ended never change.
+    ExperimentInstantsKept,
+    /// An experiment's instants lie in the years 1 to 9999.
     ExperimentInstants,
-    /// No experiment or variant becomes another.
+    /// An experiment's status, structure and versions change at READ COMMITTED.
+    ExperimentReadCommitted,
+    /// No experiment or variant becomes another, or another's work.
     ExperimentIdentity,
+    /// A variant's instants lie in the years 1 to 9999.
+    VariantInstants,
     /// A variant's id is unique.
     VariantId,
     /// A variant's experiment exists.
@@ -42,12 +48,16 @@ pub enum Constraint {
     VersionId,
     /// A version's variant exists.
     VersionVariant,
-    /// A version's instant is finite.
-    VersionEffectiveAt,
+    /// A version's instants lie in the years 1 to 9999.
+    VersionInstants,
+    /// A version's upstream is at most 8 MiB long, and its encrypted key 128 KiB.
+    VersionSize,
     /// A version never changes.
     VersionImmutable,
     /// A version isn't effective before it is published.
     VersionNotBackdated,
+    /// A version isn't made in the future.
+    VersionNotPostdated,
     /// A usage's id is unique.
     UsageId,
     /// A usage has at most one request.
@@ -62,10 +72,16 @@ pub enum Constraint {
     RequestSystemPrompt,
     /// A request body reference is a hash or a sentinel.
     RequestBody,
+    /// A request's instant lies in the years 1 to 9999.
+    RequestCreatedAt,
+    /// A request never changes but to be wiped, and is deleted with its usage alone.
+    RequestKept,
+    /// No table is emptied.
+    NotTruncated,
 }
 
 /// Every constraint with its name.
-const NAMES: [(Constraint, &str); 29] = [
+const NAMES: [(Constraint, &str); 37] = [
     (Constraint::ExperimentId, "model_experiment_pkey"),
     (Constraint::ExperimentStatus, "model_experiment_status_valid"),
     (Constraint::ExperimentActiveNotArchived, "model_experiment_active_not_archived"),
@@ -77,17 +93,22 @@ const NAMES: [(Constraint, &str); 29] = [
     (Constraint::ExperimentReady, "model_experiment_ready"),
     (Constraint::ExperimentDraftOnly, "model_experiment_draft_only"),
     (Constraint::ExperimentNotCompleted, "model_experiment_not_completed"),
-    (Constraint::ExperimentInstants, "model_experiment_instants_kept"),
+    (Constraint::ExperimentInstantsKept, "model_experiment_instants_kept"),
+    (Constraint::ExperimentInstants, "model_experiment_instants_valid"),
+    (Constraint::ExperimentReadCommitted, "model_experiment_read_committed"),
     (Constraint::ExperimentIdentity, "model_experiment_identity_kept"),
+    (Constraint::VariantInstants, "model_experiment_variant_instants_valid"),
     (Constraint::VariantId, "model_experiment_variant_pkey"),
     (Constraint::VariantExperiment, "model_experiment_variant_experiment_id_fkey"),
     (Constraint::VariantLabel, "UQ_model_experiment_variant_experiment_label"),
     (Constraint::VariantWeight, "model_experiment_variant_weight_positive"),
     (Constraint::VersionId, "model_experiment_variant_version_pkey"),
     (Constraint::VersionVariant, "model_experiment_variant_version_variant_id_fkey"),
-    (Constraint::VersionEffectiveAt, "model_experiment_variant_version_effective_at_valid"),
+    (Constraint::VersionInstants, "model_experiment_variant_version_instants_valid"),
+    (Constraint::VersionSize, "model_experiment_variant_version_size_valid"),
     (Constraint::VersionImmutable, "model_experiment_variant_version_immutable"),
     (Constraint::VersionNotBackdated, "model_experiment_variant_version_not_backdated"),
+    (Constraint::VersionNotPostdated, "model_experiment_variant_version_not_postdated"),
     (Constraint::UsageId, "microdollar_usage_pkey"),
     (Constraint::RequestUsageId, "model_experiment_request_pkey"),
     (Constraint::RequestUsage, "model_experiment_request_usage_id_fkey"),
@@ -95,6 +116,9 @@ const NAMES: [(Constraint, &str); 29] = [
     (Constraint::RequestAllocationSubject, "model_experiment_request_allocation_subject_valid"),
     (Constraint::RequestSystemPrompt, "model_experiment_request_system_prompt_sha256_format"),
     (Constraint::RequestBody, "model_experiment_request_request_body_sha256_format"),
+    (Constraint::RequestCreatedAt, "model_experiment_request_created_at_valid"),
+    (Constraint::RequestKept, "model_experiment_request_kept"),
+    (Constraint::NotTruncated, "model_experiment_not_truncated"),
 ];
 
 impl Constraint {

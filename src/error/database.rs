@@ -20,7 +20,7 @@ use crate::values::InvalidValue;
 const MESSAGES: [(&str, Transient); 16] = [
     ("deadlock detected", Transient::Deadlock),
     ("canceling statement due to statement timeout", Transient::StatementTimeout),
-    ("canceling statement due to lock timeout", Transient::StatementTimeout),
+    ("canceling statement due to lock timeout", Transient::LockTimeout),
     ("canceling statement due to user request", Transient::Cancelled),
     ("terminating connection", Transient::ServerUnavailable),
     ("the database system is", Transient::ServerUnavailable),

@@ -11,11 +11,11 @@ use crate::values::{ExperimentId, Label, Status, Timestamp, VariantId};
 struct Detail {
     experiment: Option<ExperimentId>,
     status: Option<Status>,
+    isolation: Option<String>,
     from: Option<Status>,
     to: Option<Status>,
     variant: Option<VariantId>,
     label: Option<Label>,
-    is_archived: Option<bool>,
     effective_at: Option<Timestamp>,
     now: Option<Timestamp>,
 }
@@ -30,10 +30,9 @@ pub(super) fn refusal(guard: Constraint, detail: Option<&str>) -> Option<Error> 
             Some(Error::InvalidTransition { experiment: experiment?, from: from?, to: to? })
         }
         Constraint::ExperimentReady => {
-            let Detail { experiment, variant, label, is_archived, .. } = read()?;
+            let Detail { experiment, variant, label, .. } = read()?;
             let reason = match variant {
                 Some(variant) => NotReady::NoCurrentVersion { variant, label: label? },
-                None if is_archived == Some(true) => NotReady::Archived,
                 None => NotReady::NoVariant,
             };
             Some(Error::NotReady { experiment: experiment?, reason })
@@ -44,6 +43,13 @@ pub(super) fn refusal(guard: Constraint, detail: Option<&str>) -> Option<Error> 
         Constraint::ExperimentDraftOnly => {
             let Detail { experiment, status, .. } = read()?;
             Some(Error::NotDraft { experiment: experiment?, status: status? })
+        }
+        Constraint::ExperimentReadCommitted => {
+            let Detail { experiment, isolation, .. } = read()?;
+            Some(Error::IsolationTooStrict {
+                experiment: experiment?,
+                isolation: isolation?.to_uppercase(),
+            })
         }
         Constraint::ExperimentNotCompleted => Some(Error::Completed(read()?.experiment?)),
         Constraint::VersionNotBackdated => {

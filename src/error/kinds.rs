@@ -32,6 +32,27 @@ pub enum Error {
     #[error("there is no usage {0}")]
     UsageNotFound(UsageId),
 
+    /// Another session has locked what is to be changed, and kept it for longer than the wait: 5
+    /// seconds, or the session's `lock_timeout`.
+    #[error("another session{} holds the lock; end it, or try again", with_pid(*holder))]
+    Locked {
+        /// The process id of the session's server process, where it is known:
+        /// `SELECT pg_terminate_backend(holder)` ends it.
+        holder: Option<i32>,
+        /// What the server said.
+        #[source]
+        cause: Cause,
+    },
+    /// The caller's transaction doesn't see what was committed since its snapshot.
+    #[error(
+        "experiment {experiment} can't be changed at {isolation}; begin the transaction at READ COMMITTED"
+    )]
+    IsolationTooStrict {
+        /// The experiment.
+        experiment: ExperimentId,
+        /// The transaction's isolation level.
+        isolation: String,
+    },
     /// The lifecycle has no such transition.
     #[error("experiment {experiment} is {from} and can't become {to}")]
     InvalidTransition {
@@ -224,8 +245,10 @@ pub enum Transient {
     TooManyConnections,
     /// No pooled connection came free in time.
     PoolTimeout,
-    /// A statement or lock took longer than allowed.
+    /// A statement took longer than allowed.
     StatementTimeout,
+    /// A lock wasn't had in time.
+    LockTimeout,
     /// PostgreSQL aborted the transaction to resolve a deadlock.
     Deadlock,
     /// Concurrent changes made the transaction impossible to serialize.
@@ -271,7 +294,7 @@ impl Error {
     /// [`publish`](crate::experiments::publish), look first whether the row is there.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Transient { .. } | Self::RecorderFull => true,
+            Self::Transient { .. } | Self::Locked { .. } | Self::RecorderFull => true,
             Self::NotAttributed { reason, .. } => reason.is_retryable(),
             _ => false,
         }
@@ -283,9 +306,17 @@ impl Transient {
     pub(crate) fn is_of_statement(self) -> bool {
         matches!(
             self,
-            Self::Cancelled | Self::Deadlock | Self::SerializationFailure | Self::StatementTimeout
+            Self::Cancelled
+                | Self::Deadlock
+                | Self::LockTimeout
+                | Self::SerializationFailure
+                | Self::StatementTimeout
         )
     }
+}
+
+fn with_pid(holder: Option<i32>) -> String {
+    holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
 }
 
 impl fmt::Display for Transient {
@@ -296,7 +327,8 @@ impl fmt::Display for Transient {
             Self::ReadOnly => "the database takes no writes",
             Self::TooManyConnections => "the database has no connection to spare",
             Self::PoolTimeout => "no pooled connection came free in time",
-            Self::StatementTimeout => "the statement or a lock that it waited for took too long",
+            Self::StatementTimeout => "the statement took too long",
+            Self::LockTimeout => "a lock was not had in time",
             Self::Deadlock => "the transaction was aborted in a deadlock",
             Self::SerializationFailure => "concurrent changes prevented the transaction",
             Self::OutOfResources => "the database has run out of a resource",

@@ -4,8 +4,8 @@
 
 use diesel_async::AsyncPgConnection;
 
-use crate::database::transaction::transaction;
 use crate::error::{Constraint, Error, Result};
+use crate::experiments::locking::with_experiment;
 use crate::experiments::notify::routing_changed;
 use crate::experiments::rules::{
     refuse_deletion, require_draft, require_public_model_id_free, require_ready,
@@ -56,8 +56,7 @@ pub async fn activate(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<
 }
 
 async fn try_activate(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
-    transaction(conn, async |conn| {
-        let experiment = experiments::lock(conn, id).await?;
+    with_experiment(conn, id, async |conn, experiment| {
         match experiment.status {
             Status::Active => return Ok(experiment),
             Status::Draft | Status::Paused => {}
@@ -81,16 +80,13 @@ async fn try_activate(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<
 /// [`Error::InvalidTransition`] when it is a draft or completed; [`Error::ExperimentNotFound`].
 #[tracing::instrument(skip_all, fields(experiment = %id))]
 pub async fn pause(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
-    transaction(conn, async |conn| {
-        let experiment = experiments::lock(conn, id).await?;
-        match experiment.status {
-            Status::Paused => Ok(experiment),
-            Status::Active => {
-                let paused = experiments::set_status(conn, id, Status::Paused).await?;
-                routing_changed(conn, paused).await
-            }
-            from => Err(invalid(id, from, Status::Paused)),
+    with_experiment(conn, id, async |conn, experiment| match experiment.status {
+        Status::Paused => Ok(experiment),
+        Status::Active => {
+            let paused = experiments::set_status(conn, id, Status::Paused).await?;
+            routing_changed(conn, paused).await
         }
+        from => Err(invalid(id, from, Status::Paused)),
     })
     .await
 }
@@ -102,16 +98,13 @@ pub async fn pause(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Exp
 /// [`Error::InvalidTransition`] when it is a draft; [`Error::ExperimentNotFound`].
 #[tracing::instrument(skip_all, fields(experiment = %id))]
 pub async fn complete(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
-    transaction(conn, async |conn| {
-        let experiment = experiments::lock(conn, id).await?;
-        match experiment.status {
-            Status::Completed => Ok(experiment),
-            Status::Active | Status::Paused => {
-                let completed = experiments::mark_ended(conn, id).await?;
-                routing_changed(conn, completed).await
-            }
-            from @ Status::Draft => Err(invalid(id, from, Status::Completed)),
+    with_experiment(conn, id, async |conn, experiment| match experiment.status {
+        Status::Completed => Ok(experiment),
+        Status::Active | Status::Paused => {
+            let completed = experiments::mark_ended(conn, id).await?;
+            routing_changed(conn, completed).await
         }
+        from @ Status::Draft => Err(invalid(id, from, Status::Completed)),
     })
     .await
 }
@@ -125,8 +118,7 @@ pub async fn complete(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<
 /// - [`Error::ExperimentNotFound`].
 #[tracing::instrument(skip_all, fields(experiment = %id))]
 pub async fn delete(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<()> {
-    transaction(conn, async |conn| {
-        let experiment = experiments::lock(conn, id).await?;
+    with_experiment(conn, id, async |conn, experiment| {
         require_draft(&experiment)?;
         experiments::delete(conn, id).await.map_err(|error| refuse_deletion(error, id))?;
         Ok(())
@@ -141,8 +133,7 @@ pub async fn delete(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<()
 /// [`Error::ActiveNotArchivable`] when it is active; [`Error::ExperimentNotFound`].
 #[tracing::instrument(skip_all, fields(experiment = %id))]
 pub async fn archive(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
-    transaction(conn, async |conn| {
-        let experiment = experiments::lock(conn, id).await?;
+    with_experiment(conn, id, async |conn, experiment| {
         match (experiment.is_archived, experiment.status) {
             (true, _) => Ok(experiment),
             (false, Status::Active) => Err(Error::ActiveNotArchivable(id)),
@@ -159,8 +150,7 @@ pub async fn archive(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<E
 /// [`Error::ExperimentNotFound`].
 #[tracing::instrument(skip_all, fields(experiment = %id))]
 pub async fn unarchive(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Experiment> {
-    transaction(conn, async |conn| {
-        let experiment = experiments::lock(conn, id).await?;
+    with_experiment(conn, id, async |conn, experiment| {
         if experiment.is_archived {
             experiments::set_archived(conn, id, false).await
         } else {

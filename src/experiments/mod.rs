@@ -7,12 +7,14 @@
 //!
 //! # Transactions
 //!
-//! Every function takes the connection first. An operation opens a transaction of its own, or a
-//! savepoint within a transaction of yours. It locks the experiment's row first, so that callers
-//! who race see each other's outcome.
+//! Every function takes the connection first. An operation opens a READ COMMITTED transaction of
+//! its own, or a savepoint within a transaction of yours. It locks the experiment's row first, so
+//! that callers who race see each other's outcome. A wait for that lock ends after 5 seconds, or
+//! after the session's `lock_timeout`, with [`Error::Locked`](crate::Error::Locked).
 //!
-//! Use READ COMMITTED, PostgreSQL's default. At SERIALIZABLE an operation may fail with a retryable
-//! error. At REPEATABLE READ no experiment can be activated.
+//! Within a transaction of yours at REPEATABLE READ or SERIALIZABLE, what was committed since its
+//! snapshot would be overlooked. A change of status, structure or versions is refused there, with
+//! [`Error::IsolationTooStrict`](crate::Error::IsolationTooStrict).
 //!
 //! # Cancellation
 //!
@@ -25,6 +27,7 @@
 //! [`Error::Database`](crate::Error::Database). An operation that fails has written nothing.
 
 mod lifecycle;
+mod locking;
 pub(crate) mod notify;
 mod publish;
 mod rules;
@@ -40,6 +43,7 @@ pub use crate::tables::experiments::{
 };
 pub use crate::tables::variants::{Variant, find as find_variant, list as list_variants};
 pub use crate::tables::versions::{
-    NewVersion, Version, find as find_version, find_current as find_current_version,
-    list as list_versions, list_current as list_current_versions,
+    NewVersion, Version, find as find_version, find_at as find_version_at,
+    find_current as find_current_version, list as list_versions, list_at as list_versions_at,
+    list_current as list_current_versions,
 };

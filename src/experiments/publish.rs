@@ -2,18 +2,23 @@
 //!
 //! A version is never changed. Publishing inserts another, which replaces it when it becomes
 //! effective. The variant stays as it is, and with it every user's bucket.
+//!
+//! Publishers who race get instants in the order in which they commit, since each asks for the
+//! instant with the experiment locked. No version takes effect before one that was served already,
+//! also where the database's clock was set back.
 
+use chrono::TimeDelta;
 use diesel_async::AsyncPgConnection;
 
-use crate::database::transaction::transaction;
 use crate::error::{Error, Result};
+use crate::experiments::locking::with_experiment_of;
 use crate::experiments::notify::routing_changed;
 use crate::experiments::rules::{
     require_instant_free, require_not_backdated, require_not_completed,
 };
 use crate::sql::clock::clock;
+use crate::tables::variants;
 use crate::tables::versions::{self, Content, NewVersion, Publication, Version};
-use crate::tables::{experiments, variants};
 use crate::values::{EncryptedApiKey, Timestamp, VariantId};
 
 /// Publishes a version of `variant`, effective at once or at the instant that `new` says.
@@ -28,7 +33,8 @@ use crate::values::{EncryptedApiKey, Timestamp, VariantId};
 ///
 /// - [`Error::KeyMissing`] when it keeps a key, and there is no version to take it from;
 /// - [`Error::NothingToRotate`] when it keeps an upstream, and there is no version to take it from;
-/// - [`Error::Backdated`] when its instant has passed by the database's clock;
+/// - [`Error::Backdated`] when its instant has passed by the database's clock, or isn't after the
+///   version that is served now;
 /// - [`Error::InstantTaken`] when another version of the variant becomes effective at the same
 ///   microsecond;
 /// - [`Error::Completed`], [`Error::VariantNotFound`];
@@ -40,14 +46,26 @@ pub async fn publish(
     new: NewVersion<'_>,
 ) -> Result<Version> {
     new.check()?;
-    transaction(conn, async |conn| {
-        let now = lock(conn, variant).await?;
-        let effective_at = new.effective_at.unwrap_or(now);
-        require_not_backdated(variant, effective_at, now)?;
-        require_instant_free(conn, variant, effective_at).await?;
-        let publication = Publication { variant, effective_at, created_by: new.created_by };
-        let published = versions::insert(conn, &publication, new.content).await?;
-        published.ok_or(match new.content {
+    with_experiment_of(conn, variant, async |conn, experiment| {
+        require_not_completed(&experiment)?;
+        // It may have been deleted during the wait for the lock.
+        variants::require(conn, variant).await?;
+        routing_changed(conn, experiment).await?;
+        let now = versions::next_instant(conn, variant).await?;
+        let (effective_at, created_at) = match new.effective_at {
+            Some(scheduled) => {
+                require_not_backdated(variant, scheduled, now)?;
+                require_instant_free(conn, variant, scheduled).await?;
+                (scheduled, clock(conn).await?)
+            }
+            None => {
+                let free = first_free_instant(conn, variant, now).await?;
+                (free, free)
+            }
+        };
+        let NewVersion { content, created_by, .. } = new;
+        let publication = Publication { variant, effective_at, created_by, created_at };
+        versions::insert(conn, &publication, content).await?.ok_or(match content {
             Content::KeepUpstream(_) => Error::NothingToRotate(variant),
             Content::New { .. } | Content::KeepKey(_) => Error::KeyMissing(variant),
         })
@@ -72,15 +90,15 @@ pub async fn rotate_key(
     publish(conn, variant, NewVersion::keeping_upstream(key)).await
 }
 
-/// Locks the variant's experiment, notifies routing caches, and returns the instant after that.
-///
-/// Publishers who race get instants in the order in which they commit, so that no version takes
-/// effect before one that was served already.
-async fn lock(conn: &mut AsyncPgConnection, variant: VariantId) -> Result<Timestamp> {
-    let experiment = experiments::lock_of_variant(conn, variant).await?;
-    require_not_completed(&experiment)?;
-    // It may have been deleted during the wait for the lock.
-    variants::require(conn, variant).await?;
-    routing_changed(conn, experiment).await?;
-    clock(conn).await
+/// The first instant from `now` on that no scheduled version has taken.
+async fn first_free_instant(
+    conn: &mut AsyncPgConnection,
+    variant: VariantId,
+    now: Timestamp,
+) -> Result<Timestamp> {
+    let mut instant = now;
+    while versions::exists_at(conn, variant, instant).await? {
+        instant = instant + TimeDelta::microseconds(1);
+    }
+    Ok(instant)
 }

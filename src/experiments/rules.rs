@@ -7,7 +7,6 @@
 use diesel_async::AsyncPgConnection;
 
 use crate::error::{Constraint, Error, NotReady, Result};
-use crate::sql::clock::clock;
 use crate::tables::experiments::{self, Experiment};
 use crate::tables::versions;
 use crate::values::{ExperimentId, Label, Status, Timestamp, VariantId};
@@ -37,15 +36,12 @@ pub(super) async fn require_ready(
     if experiment.is_archived {
         return not_ready(NotReady::Archived);
     }
-    let now = clock(conn).await?;
-    let variants = versions::list_current(conn, experiment.id, now).await?;
+    let variants = versions::list_current_ids(conn, experiment.id).await?;
     if variants.is_empty() {
         return not_ready(NotReady::NoVariant);
     }
-    match variants.into_iter().find(|(_, current)| current.is_none()) {
-        Some((variant, _)) => {
-            not_ready(NotReady::NoCurrentVersion { variant: variant.id, label: variant.label })
-        }
+    match variants.into_iter().find(|(.., current)| current.is_none()) {
+        Some((variant, label, _)) => not_ready(NotReady::NoCurrentVersion { variant, label }),
         None => Ok(()),
     }
 }
@@ -56,9 +52,9 @@ pub(super) async fn require_public_model_id_free(
     experiment: &Experiment,
 ) -> Result<()> {
     match experiments::find_routed(conn, &experiment.public_model_id).await? {
-        Some(routed) if routed.id != experiment.id => Err(Error::PublicModelIdTaken {
-            public_model_id: routed.public_model_id,
-            routed_by: routed.id,
+        Some(routed_by) if routed_by != experiment.id => Err(Error::PublicModelIdTaken {
+            public_model_id: experiment.public_model_id.clone(),
+            routed_by,
         }),
         _ => Ok(()),
     }

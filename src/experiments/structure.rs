@@ -5,8 +5,8 @@
 
 use diesel_async::AsyncPgConnection;
 
-use crate::database::transaction::transaction;
 use crate::error::{Error, Result};
+use crate::experiments::locking::{with_experiment, with_experiment_of};
 use crate::experiments::rules::{
     refuse_deletion, refuse_label, require_draft, require_not_completed,
 };
@@ -53,8 +53,7 @@ pub async fn update(
     changes: &ExperimentChanges,
 ) -> Result<Experiment> {
     changes.check()?;
-    transaction(conn, async |conn| {
-        let experiment = experiments::lock(conn, id).await?;
+    with_experiment(conn, id, async |conn, experiment| {
         if changes.change_public_model_id(&experiment) {
             require_draft(&experiment)?;
         }
@@ -75,11 +74,11 @@ pub async fn add_variant(
     label: &Label,
     weight: Weight,
 ) -> Result<Variant> {
-    transaction(conn, async |conn| {
-        require_draft(&experiments::lock(conn, experiment).await?)?;
-        variants::insert(conn, experiment, label, weight)
+    with_experiment(conn, experiment, async |conn, experiment| {
+        require_draft(&experiment)?;
+        variants::insert(conn, experiment.id, label, weight)
             .await
-            .map_err(|error| refuse_label(error, experiment, label))
+            .map_err(|error| refuse_label(error, experiment.id, label))
     })
     .await
 }
@@ -91,8 +90,7 @@ pub async fn add_variant(
 /// [`Error::NotDraft`], [`Error::HasRequests`], [`Error::VariantNotFound`].
 #[tracing::instrument(skip_all, fields(%variant))]
 pub async fn remove_variant(conn: &mut AsyncPgConnection, variant: VariantId) -> Result<()> {
-    transaction(conn, async |conn| {
-        let experiment = experiments::lock_of_variant(conn, variant).await?;
+    with_experiment_of(conn, variant, async |conn, experiment| {
         require_draft(&experiment)?;
         variants::delete(conn, variant)
             .await
@@ -114,8 +112,8 @@ pub async fn set_weight(
     variant: VariantId,
     weight: Weight,
 ) -> Result<Variant> {
-    transaction(conn, async |conn| {
-        require_draft(&experiments::lock_of_variant(conn, variant).await?)?;
+    with_experiment_of(conn, variant, async |conn, experiment| {
+        require_draft(&experiment)?;
         variants::set_weight(conn, variant, weight).await?.ok_or(Error::VariantNotFound(variant))
     })
     .await
@@ -132,8 +130,7 @@ pub async fn set_label(
     variant: VariantId,
     label: &Label,
 ) -> Result<Variant> {
-    transaction(conn, async |conn| {
-        let experiment = experiments::lock_of_variant(conn, variant).await?;
+    with_experiment_of(conn, variant, async |conn, experiment| {
         require_not_completed(&experiment)?;
         variants::set_label(conn, variant, label)
             .await

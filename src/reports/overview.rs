@@ -13,7 +13,7 @@ use crate::sql::run::Returns;
 use crate::tables::experiments::Experiment;
 use crate::tables::variants::Variant;
 use crate::tables::versions::{Version, current};
-use crate::values::{ExperimentId, Timestamp};
+use crate::values::ExperimentId;
 
 /// An experiment with its variants and their current versions. It holds no key.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -37,11 +37,10 @@ pub struct VariantOverview {
 
 fn of_experiment_query(
     id: ExperimentId,
-    at: Timestamp,
 ) -> impl Returns<(Experiment, Option<Variant>, Option<Version>)> {
     experiment::table
         .left_join(variant::table)
-        .left_join(version::table.on(version::id.nullable().eq(current::of_each(at))))
+        .left_join(version::table.on(version::id.nullable().eq(current::id_of_each())))
         .filter(experiment::id.eq(id))
         .order(variant::id)
         .select((
@@ -51,18 +50,14 @@ fn of_experiment_query(
         ))
 }
 
-/// The experiment `id` as it is now, with the versions that are current at `at`.
+/// The experiment `id` as it is now, with the versions that it serves.
 ///
 /// # Errors
 ///
 /// [`Error::ExperimentNotFound`].
 #[tracing::instrument(skip_all, fields(experiment = %id))]
-pub async fn of_experiment(
-    conn: &mut AsyncPgConnection,
-    id: ExperimentId,
-    at: Timestamp,
-) -> Result<Overview> {
-    let rows = of_experiment_query(id, at).load(conn).await?;
+pub async fn of_experiment(conn: &mut AsyncPgConnection, id: ExperimentId) -> Result<Overview> {
+    let rows = of_experiment_query(id).load(conn).await?;
     let experiment = rows.first().map(|(experiment, ..)| experiment.clone());
     Ok(Overview {
         experiment: experiment.ok_or(Error::ExperimentNotFound(id))?,
@@ -78,14 +73,12 @@ pub async fn of_experiment(
 #[cfg(test)]
 pub(crate) fn queries() -> Vec<crate::registry::Query> {
     use crate::registry::{query, seed};
-    let at = seed::later();
-
     vec![
-        query!(of_experiment_query(seed::experiment(4), at))
+        query!(of_experiment_query(seed::experiment(4)))
             .by("IDX_model_experiment_variant_experiment_id", "experiment_id = ?")
             .by(
                 "IDX_model_experiment_variant_version_variant_effective",
-                "(variant_id = model_experiment_variant.id) AND (effective_at <= ?)",
+                "variant_id = model_experiment_variant.id",
             )
             .by(
                 "IDX_model_experiment_variant_version_variant_effective",
@@ -94,6 +87,6 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
             .by("model_experiment_pkey", "id = ?")
             .by("model_experiment_variant_version_pkey", "id = (SubPlan 2)")
             .rows(2, 12),
-        query!(of_experiment_query(seed::experiment(1001), at), "with a long history"),
+        query!(of_experiment_query(seed::experiment(1001)), "with a long history"),
     ]
 }

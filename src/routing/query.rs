@@ -26,7 +26,7 @@ use crate::sql::functions::{greatest, jsonb_hash, statement_timestamp};
 use crate::sql::limit_one::limit_one;
 use crate::sql::run::Returns;
 use crate::tables::experiments::is_routed;
-use crate::tables::versions::current::{NEWEST, Newest, next_of_each, of_each_now};
+use crate::tables::versions::current::{NEWEST, Newest, next_of_each, of_each};
 use crate::values::{PublicModelId, Timestamp};
 
 /// What was loaded, by public model id.
@@ -53,7 +53,7 @@ fn current(seen: Option<Timestamp>) -> _ {
     let upstream = NEWEST.field(version::upstream);
     let key = NEWEST.field(version::encrypted_api_key);
     let version: Version = (identity(), upstream, key).into_sql::<SqlVersion>();
-    let versions: of_each_now = of_each_now(seen);
+    let versions: of_each = of_each(seen);
     limit_one(versions.select(version))
 }
 
@@ -61,7 +61,7 @@ fn current(seen: Option<Timestamp>) -> _ {
 #[auto_type]
 fn current_identity(seen: Option<Timestamp>) -> _ {
     let identity: Identity = identity();
-    let versions: of_each_now = of_each_now(seen);
+    let versions: of_each = of_each(seen);
     limit_one(versions.select(identity))
 }
 
@@ -203,8 +203,7 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
     use crate::registry::{query, seed};
 
     const BY_INSTANT: &str = "IDX_model_experiment_variant_version_variant_effective";
-    const CURRENT: &str = "(variant_id = model_experiment_variant.id) \
-        AND (effective_at <= GREATEST(statement_timestamp(), ?))";
+    const CURRENT: &str = "variant_id = model_experiment_variant.id";
     const SAME: &str = "(variant_id = model_experiment_variant.id) AND (effective_at = ?)";
     const NEXT: &str = "(variant_id = model_experiment_variant.id) \
         AND (effective_at > GREATEST(statement_timestamp(), ?))";

@@ -38,8 +38,8 @@ extern "SQL" {
     /// Changes a setting of the session, or of the transaction where `is_local`.
     fn set_config(name: Text, value: Text, is_local: Bool) -> Text;
 
-    /// Waits for the session's advisory lock `key`.
-    fn pg_advisory_lock(key: BigInt);
+    /// The name of the database that the session is connected to.
+    fn current_database() -> Text;
 
     /// The table with a name, if there is one.
     fn to_regclass(name: Text) -> Nullable<Oid>;

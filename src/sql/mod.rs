@@ -4,6 +4,7 @@ pub(crate) mod clock;
 pub(crate) mod functions;
 pub(crate) mod kept;
 pub(crate) mod limit_one;
+pub(crate) mod locks;
 pub(crate) mod page;
 pub(crate) mod run;
 pub(crate) mod status_literal;

@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::schema::{model_experiment as experiment, model_experiment_variant as variant};
-use crate::sql::functions::statement_timestamp;
+use crate::sql::functions::{greatest, statement_timestamp};
 use crate::sql::kept::Kept;
+use crate::sql::locks::{locked_experiment, pg_locks};
 use crate::sql::page::{Cursor, Page};
 use crate::sql::run::Returns;
 use crate::sql::status_literal::StatusLiteral;
@@ -147,12 +148,18 @@ fn lock_query(id: ExperimentId) -> impl Returns<Experiment> {
     experiment::table.find(id).select(Experiment::as_select()).for_update()
 }
 
-fn lock_of_variant_query(variant: VariantId) -> impl Returns<Experiment> {
-    let experiment = variant::table.filter(variant::id.eq(variant)).select(variant::experiment_id);
-    experiment::table
-        .filter(experiment::id.eq_any(experiment))
-        .select(Experiment::as_select())
-        .for_update()
+fn find_of_variant_query(variant: VariantId) -> impl Returns<ExperimentId> {
+    variant::table.find(variant).select(variant::experiment_id)
+}
+
+/// A transaction that has locked or changed a row holds the lock on its own id until it ends.
+fn lock_holder_query(id: ExperimentId) -> impl Returns<Option<i32>> {
+    let locker = locked_experiment::table.find(id).select(locked_experiment::xmax.nullable());
+    pg_locks::table
+        .filter(pg_locks::locktype.eq("transactionid"))
+        .filter(pg_locks::granted)
+        .filter(pg_locks::transactionid.eq_any(locker))
+        .select(pg_locks::pid)
 }
 
 /// Whether an experiment is routed.
@@ -166,11 +173,11 @@ pub(crate) fn is_routed() -> _ {
     experiment::status.eq(active).or(experiment::status.eq(paused))
 }
 
-fn find_routed_query(public_model_id: &PublicModelId) -> impl Returns<Experiment> {
+fn find_routed_query(public_model_id: &PublicModelId) -> impl Returns<ExperimentId> {
     experiment::table
         .filter(experiment::public_model_id.eq(public_model_id))
         .filter(is_routed())
-        .select(Experiment::as_select())
+        .select(experiment::id)
 }
 
 fn list_query(filter: &ExperimentFilter, page: Page<ExperimentId>) -> impl Returns<Experiment> {
@@ -227,7 +234,9 @@ fn mark_ended_query(id: ExperimentId) -> impl Returns<Experiment> {
         diesel::update(experiment::table.find(id))
             .set((
                 experiment::status.eq(Status::Completed),
-                experiment::ended_at.eq(statement_timestamp().nullable()),
+                // Not before it started, also where the clock was set back.
+                experiment::ended_at
+                    .eq(greatest(statement_timestamp(), experiment::started_at).nullable()),
                 experiment::updated_at.eq(statement_timestamp()),
             ))
             .returning(Experiment::as_returning()),
@@ -303,7 +312,7 @@ pub async fn list(
 pub(crate) async fn find_routed(
     conn: &mut AsyncPgConnection,
     public_model_id: &PublicModelId,
-) -> Result<Option<Experiment>> {
+) -> Result<Option<ExperimentId>> {
     find_routed_query(public_model_id).first(conn).await
 }
 
@@ -318,12 +327,21 @@ pub(crate) async fn lock(conn: &mut AsyncPgConnection, id: ExperimentId) -> Resu
     lock_query(id).first(conn).await?.ok_or(Error::ExperimentNotFound(id))
 }
 
-/// Locks the experiment that `variant` belongs to.
-pub(crate) async fn lock_of_variant(
+/// The experiment that `variant` belongs to.
+pub(crate) async fn find_of_variant(
     conn: &mut AsyncPgConnection,
     variant: VariantId,
-) -> Result<Experiment> {
-    lock_of_variant_query(variant).first(conn).await?.ok_or(Error::VariantNotFound(variant))
+) -> Result<ExperimentId> {
+    find_of_variant_query(variant).first(conn).await?.ok_or(Error::VariantNotFound(variant))
+}
+
+/// The process id of the session that has locked the experiment `id`; `None` when none has, or
+/// several share the lock.
+pub(crate) async fn lock_holder(
+    conn: &mut AsyncPgConnection,
+    id: ExperimentId,
+) -> Result<Option<i32>> {
+    Ok(lock_holder_query(id).first(conn).await?.flatten())
 }
 
 /// Changes the details of a locked experiment.
@@ -390,10 +408,10 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
     vec![
         query!(find_query(draft)).by("model_experiment_pkey", "id = ?").rows(1, 1),
         query!(lock_query(draft)).by("model_experiment_pkey", "id = ?").rows(1, 1),
-        query!(lock_of_variant_query(seed::variant(7)))
-            .by("model_experiment_pkey", "id = model_experiment_variant.experiment_id")
+        query!(find_of_variant_query(seed::variant(7)))
             .by("model_experiment_variant_pkey", "id = ?")
-            .rows(1, 2),
+            .rows(1, 1),
+        query!(lock_holder_query(draft)).by("model_experiment_pkey", "id = ?").rows(0, 1),
         query!(find_routed_query(&seed::model(7)))
             .by("UQ_model_experiment_public_model_id_routing", "public_model_id = ?")
             .rows(1, 1),

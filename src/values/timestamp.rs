@@ -1,8 +1,9 @@
 //! Instants of microsecond precision.
 
-use chrono::{DateTime, SubsecRound, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::expression::AsExpression;
+use diesel::pg::data_types::PgTimestamp;
 use diesel::pg::{Pg, PgValue};
 use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::Timestamptz;
@@ -12,7 +13,7 @@ use std::ops::{Add, Sub};
 
 use crate::values::invalid::InvalidValue;
 
-/// Instant in microseconds, which is PostgreSQL's precision.
+/// Instant in microseconds, which is PostgreSQL's precision, in the years that RFC 3339 can write.
 ///
 /// Constructors cut off finer digits, so that an instant equals itself after it was stored.
 #[derive(
@@ -33,7 +34,26 @@ use crate::values::invalid::InvalidValue;
 #[serde(into = "DateTime<Utc>", try_from = "DateTime<Utc>")]
 pub struct Timestamp(DateTime<Utc>);
 
+const MIN: DateTime<Utc> = match DateTime::from_timestamp_micros(-62_135_596_800_000_000) {
+    Some(instant) => instant,
+    None => DateTime::<Utc>::MIN_UTC,
+};
+
+const MAX: DateTime<Utc> = match DateTime::from_timestamp_micros(253_402_300_799_999_999) {
+    Some(instant) => instant,
+    None => DateTime::<Utc>::MAX_UTC,
+};
+
+/// PostgreSQL counts from the year 2000.
+const MICROSECONDS_FROM_1970_TO_2000: i64 = 946_684_800_000_000;
+
 impl Timestamp {
+    /// First instant of the year 1.
+    pub const MIN: Self = Self(MIN);
+
+    /// Last microsecond of the year 9999.
+    pub const MAX: Self = Self(MAX);
+
     /// Current time of the machine's clock.
     #[expect(
         clippy::disallowed_methods,
@@ -56,17 +76,13 @@ impl TryFrom<DateTime<Utc>> for Timestamp {
     ///
     /// # Errors
     ///
-    /// [`InvalidValue`] before 4714-11-24 BC, where PostgreSQL's calendar begins, and for a leap
-    /// second at the end of chrono's.
+    /// [`InvalidValue`] outside of [`MIN`](Self::MIN) to [`MAX`](Self::MAX).
     fn try_from(instant: DateTime<Utc>) -> Result<Self, InvalidValue> {
-        let first = Utc.with_ymd_and_hms(-4713, 11, 24, 0, 0, 0).single();
-        if first.is_some_and(|first| instant < first) {
-            return Err(InvalidValue::new("timestamp", "must not lie before 4714-11-24 BC"));
-        }
         // Carries a leap second over, as PostgreSQL does.
         DateTime::from_timestamp_micros(instant.timestamp_micros())
             .map(Self)
-            .ok_or_else(|| InvalidValue::new("timestamp", "must lie before the year 262143"))
+            .filter(|instant| (Self::MIN..=Self::MAX).contains(instant))
+            .ok_or_else(|| InvalidValue::new("timestamp", "must lie in the years 1 to 9999"))
     }
 }
 
@@ -123,15 +139,22 @@ impl ToSql<Timestamptz, Pg> for Timestamp {
     }
 }
 
+/// PostgreSQL's other instants, as `infinity`, are read as the nearest end of the range, so that no
+/// row is unreadable for one.
 impl FromSql<Timestamptz, Pg> for Timestamp {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
-        FromSql::<Timestamptz, Pg>::from_sql(value).map(Self)
+        let PgTimestamp(since_2000) = FromSql::<Timestamptz, Pg>::from_sql(value)?;
+        let since_1970 = since_2000.saturating_add(MICROSECONDS_FROM_1970_TO_2000);
+        let instant = DateTime::from_timestamp_micros(since_1970).map(Self);
+        let end = if since_1970 < 0 { Self::MIN } else { Self::MAX };
+        Ok(instant.unwrap_or(end).clamp(Self::MIN, Self::MAX))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::TimeZone;
 
     #[test]
     fn cuts_what_is_finer_than_a_microsecond() {
@@ -150,28 +173,24 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_postgresql_has_no_calendar_for() {
-        let error = Timestamp::try_from(DateTime::<Utc>::MIN_UTC).unwrap_err();
-        assert_eq!(error.to_string(), "timestamp must not lie before 4714-11-24 BC");
-        let first = Utc.with_ymd_and_hms(-4713, 11, 24, 0, 0, 0).unwrap();
-        assert_eq!(Timestamp::try_from(first).unwrap().as_datetime(), &first);
-        assert!(Timestamp::try_from(first - TimeDelta::nanoseconds(1)).is_err());
-    }
-
-    #[test]
-    fn refuses_what_chrono_has_no_calendar_for() {
-        let last = DateTime::<Utc>::MAX_UTC;
-        assert!(Timestamp::try_from(last).is_ok());
-        let leap = last.date_naive().and_hms_nano_opt(23, 59, 59, 1_000_000_000).unwrap();
-        let error = Timestamp::try_from(leap.and_utc()).unwrap_err();
-        assert_eq!(error.to_string(), "timestamp must lie before the year 262143");
-    }
-
-    #[test]
-    fn postgresqls_calendar_begins_in_4714_bc() {
-        let first = Utc.with_ymd_and_hms(-4713, 11, 24, 0, 0, 0).unwrap();
-        assert_eq!(Timestamp::try_from(first).map(DateTime::from), Ok(first));
-        assert!(Timestamp::try_from(first - TimeDelta::microseconds(1)).is_err());
+    fn lies_in_the_years_that_rfc_3339_can_write() {
+        let [first, last] = [Timestamp::MIN, Timestamp::MAX];
+        assert_eq!(first.to_string(), "0001-01-01T00:00:00.000000Z");
+        assert_eq!(last.to_string(), "9999-12-31T23:59:59.999999Z");
+        for inside in [*first.as_datetime(), *last.as_datetime()] {
+            assert_eq!(Timestamp::try_from(inside).map(DateTime::from), Ok(inside));
+        }
+        let leap = last.as_datetime().date_naive().and_hms_nano_opt(23, 59, 59, 1_000_000_000);
+        for outside in [
+            *first.as_datetime() - TimeDelta::microseconds(1),
+            *last.as_datetime() + TimeDelta::microseconds(1),
+            leap.unwrap().and_utc(),
+            DateTime::<Utc>::MIN_UTC,
+            DateTime::<Utc>::MAX_UTC,
+        ] {
+            let error = Timestamp::try_from(outside).unwrap_err();
+            assert_eq!(error.to_string(), "timestamp must lie in the years 1 to 9999", "{outside}");
+        }
     }
 
     #[test]

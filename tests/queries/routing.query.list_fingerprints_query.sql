@@ -29,7 +29,12 @@ SELECT
                   "earlier"."variant_id" = "model_experiment_variant"."id"
                 )
                 AND (
-                  "earlier"."effective_at" <= greatest(statement_timestamp(), $1)
+                  (
+                    "earlier"."effective_at" <= greatest(statement_timestamp(), $1)
+                  )
+                  OR (
+                    "earlier"."effective_at" <= "earlier"."created_at"
+                  )
                 )
               )
             ORDER BY
@@ -52,10 +57,15 @@ SELECT
     WHERE
       (
         (
-          "earlier"."variant_id" = "model_experiment_variant"."id"
+          (
+            "earlier"."variant_id" = "model_experiment_variant"."id"
+          )
+          AND (
+            "earlier"."effective_at" > greatest(statement_timestamp(), $2)
+          )
         )
         AND (
-          "earlier"."effective_at" > greatest(statement_timestamp(), $2)
+          "earlier"."effective_at" > "earlier"."created_at"
         )
       )
     ORDER BY

@@ -33,7 +33,12 @@ SELECT
                   "earlier"."variant_id" = "model_experiment_variant"."id"
                 )
                 AND (
-                  "earlier"."effective_at" <= greatest(statement_timestamp(), $1)
+                  (
+                    "earlier"."effective_at" <= greatest(statement_timestamp(), $1)
+                  )
+                  OR (
+                    "earlier"."effective_at" <= "earlier"."created_at"
+                  )
                 )
               )
             ORDER BY
@@ -56,10 +61,15 @@ SELECT
     WHERE
       (
         (
-          "earlier"."variant_id" = "model_experiment_variant"."id"
+          (
+            "earlier"."variant_id" = "model_experiment_variant"."id"
+          )
+          AND (
+            "earlier"."effective_at" > greatest(statement_timestamp(), $2)
+          )
         )
         AND (
-          "earlier"."effective_at" > greatest(statement_timestamp(), $2)
+          "earlier"."effective_at" > "earlier"."created_at"
         )
       )
     ORDER BY

@@ -1,15 +1,5 @@
 SELECT
-  "model_experiment"."id",
-  "model_experiment"."public_model_id",
-  "model_experiment"."name",
-  "model_experiment"."description",
-  "model_experiment"."status",
-  "model_experiment"."is_archived",
-  "model_experiment"."created_by_user_id",
-  "model_experiment"."created_at",
-  "model_experiment"."updated_at",
-  "model_experiment"."started_at",
-  "model_experiment"."ended_at"
+  "model_experiment"."id"
 FROM
   "model_experiment"
 WHERE

@@ -2,7 +2,10 @@ UPDATE
   "model_experiment"
 SET
   "status" = $1,
-  "ended_at" = statement_timestamp(),
+  "ended_at" = greatest(
+    statement_timestamp(),
+    "model_experiment"."started_at"
+  ),
   "updated_at" = statement_timestamp()
 WHERE
   ("model_experiment"."id" = $2)

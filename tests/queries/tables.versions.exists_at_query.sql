@@ -1,13 +1,7 @@
 SELECT
   EXISTS (
     SELECT
-      "model_experiment_variant_version"."id",
-      "model_experiment_variant_version"."variant_id",
-      "model_experiment_variant_version"."upstream",
-      "model_experiment_variant_version"."encrypted_api_key",
-      "model_experiment_variant_version"."effective_at",
-      "model_experiment_variant_version"."created_by",
-      "model_experiment_variant_version"."created_at"
+      "model_experiment_variant_version"."id"
     FROM
       "model_experiment_variant_version"
     WHERE

@@ -22,7 +22,14 @@
           WHERE
             (
               ("earlier"."variant_id" = $2)
-              AND ("earlier"."effective_at" <= $3)
+              AND (
+                (
+                  "earlier"."effective_at" <= greatest(statement_timestamp(), $3)
+                )
+                OR (
+                  "earlier"."effective_at" <= "earlier"."created_at"
+                )
+              )
             )
           ORDER BY
             "earlier"."effective_at" DESC

@@ -4,10 +4,11 @@ INSERT INTO
     "upstream",
     "encrypted_api_key",
     "effective_at",
-    "created_by"
+    "created_by",
+    "created_at"
   )
 VALUES
-  ($1, $2, $3, $4, $5)
+  ($1, $2, $3, $4, $5, $6)
 RETURNING
   "model_experiment_variant_version"."id",
   "model_experiment_variant_version"."variant_id",

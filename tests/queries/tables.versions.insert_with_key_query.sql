@@ -4,20 +4,22 @@ INSERT INTO
     "upstream",
     "encrypted_api_key",
     "effective_at",
-    "created_by"
+    "created_by",
+    "created_at"
   )
 SELECT
   "model_experiment_variant_version"."variant_id",
   "model_experiment_variant_version"."upstream",
   $1,
   $2,
-  $3
+  $3,
+  $4
 FROM
   "model_experiment_variant_version"
 WHERE
   (
     (
-      "model_experiment_variant_version"."variant_id" = $4
+      "model_experiment_variant_version"."variant_id" = $5
     )
     AND (
       "model_experiment_variant_version"."effective_at" = (
@@ -27,8 +29,8 @@ WHERE
           "model_experiment_variant_version" AS "earlier"
         WHERE
           (
-            ("earlier"."variant_id" = $5)
-            AND ("earlier"."effective_at" <= $6)
+            ("earlier"."variant_id" = $6)
+            AND ("earlier"."effective_at" <= $7)
           )
         ORDER BY
           "earlier"."effective_at" DESC
@@ -40,7 +42,7 @@ WHERE
 ORDER BY
   "model_experiment_variant_version"."id" DESC
 LIMIT
-  $7
+  $8
 RETURNING
   "model_experiment_variant_version"."id",
   "model_experiment_variant_version"."variant_id",

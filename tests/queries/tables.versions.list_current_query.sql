@@ -36,7 +36,14 @@ FROM
                     (
                       "earlier"."variant_id" = "model_experiment_variant"."id"
                     )
-                    AND ("earlier"."effective_at" <= $1)
+                    AND (
+                      (
+                        "earlier"."effective_at" <= greatest(statement_timestamp(), $1)
+                      )
+                      OR (
+                        "earlier"."effective_at" <= "earlier"."created_at"
+                      )
+                    )
                   )
                 ORDER BY
                   "earlier"."effective_at" DESC

@@ -108,7 +108,6 @@ several!(A B C D E F G H I J K L M N O P Q);
 /// The columns that a query says are never null, where the server can't tell: counts, values of
 /// functions, and the id by which requests were asked for.
 const ASSUMED: [&str; 25] = [
-    "database::migrations::history::disable_lock_timeout_query: set_config",
     "database::migrations::history::exists_query: ?column?",
     "reports::feedback::served_by_query: client_request_id",
     "reports::summary::sum_query: count",
@@ -133,6 +132,7 @@ const ASSUMED: [&str; 25] = [
     "routing::query::list_some_query.with a long history: greatest",
     "sql::clock::clock_query: statement_timestamp",
     "tables::versions::exists_at_query: exists",
+    "tables::versions::next_instant_query: greatest",
 ];
 
 /// The type that the server has under `oid`. Diesel reads `varchar` as `text`.

@@ -259,7 +259,7 @@ async fn a_long_history_costs_no_more_where_the_planner_expects_short_ones() {
         ANALYZE model_experiment_variant_version";
     client.batch_execute(short).await.unwrap();
     let long: Vec<_> = all().into_iter().filter(|query| query.name.ends_with(seed::LONG)).collect();
-    assert_eq!(long.len(), 5);
+    assert_eq!(long.len(), 7);
     for query in long {
         for mode in MODES {
             let plan = explain(&client, &query, mode, "ANALYZE, BUFFERS, TIMING OFF").await;

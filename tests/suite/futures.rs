@@ -63,8 +63,10 @@ fn of_experiments(conn: &mut AsyncPgConnection, given: &Arguments<'_>) {
     assert_send(experiments::find_variant(conn, variant));
     assert_send(experiments::list_variants(conn, experiment));
     assert_send(experiments::find_version(conn, version));
-    assert_send(experiments::find_current_version(conn, variant, now));
-    assert_send(experiments::list_current_versions(conn, experiment, now));
+    assert_send(experiments::find_current_version(conn, variant));
+    assert_send(experiments::find_version_at(conn, variant, now));
+    assert_send(experiments::list_current_versions(conn, experiment));
+    assert_send(experiments::list_versions_at(conn, experiment, now));
     assert_send(experiments::list_versions(conn, variant, Page::first(1)));
 }
 
@@ -103,10 +105,10 @@ fn of_the_recorder(
 }
 
 fn of_reports(conn: &mut AsyncPgConnection, given: &Arguments<'_>) {
-    let Arguments { experiment, now, window, .. } = *given;
+    let Arguments { experiment, window, .. } = *given;
     assert_send(feedback::served_by(conn, &["client-1"]));
     assert_send(loss_ledger::list(conn, experiment, window, Page::first(1)));
-    assert_send(overview::of_experiment(conn, experiment, now));
+    assert_send(overview::of_experiment(conn, experiment));
     assert_send(summary::by_version(conn, experiment, window));
     assert_send(summary::by_version_and_subject(conn, experiment, window));
 }

@@ -183,6 +183,37 @@ pub async fn raw(conn: &mut AsyncPgConnection, sql: &str) -> diesel::QueryResult
     conn.batch_execute(sql).await
 }
 
+/// A role of its own for a test, which may no more than it is granted. Roles belong to the server:
+/// [`drop`](Self::drop) it.
+pub struct Role(String);
+
+impl Role {
+    /// A role that is granted `grants`, in which `$role` is its name.
+    pub async fn new(owner: &mut AsyncPgConnection, grants: &str) -> Self {
+        let name = format!("model_experiments_test_{}", uuid::Uuid::now_v7().simple());
+        let create = format!("CREATE ROLE {name}; {}", grants.replace("$role", &name));
+        raw(owner, &create).await.unwrap();
+        Self(name)
+    }
+
+    /// Grants or revokes, where `$role` is the role's name.
+    pub async fn sql(&self, owner: &mut AsyncPgConnection, sql: &str) {
+        raw(owner, &sql.replace("$role", &self.0)).await.unwrap();
+    }
+
+    /// Makes the session of `conn` the role's.
+    pub async fn assume(&self, conn: &mut AsyncPgConnection) {
+        raw(conn, &format!("SET ROLE {}", self.0)).await.unwrap();
+    }
+
+    /// Drops the role, with what it owns in the database of `owner`.
+    pub async fn drop(self, owner: &mut AsyncPgConnection) {
+        let Self(name) = self;
+        let drop = format!("RESET ROLE; DROP OWNED BY {name} CASCADE; DROP ROLE {name}");
+        raw(owner, &drop).await.unwrap();
+    }
+}
+
 /// Disables the guards: for rows that another writer left before there were guards, and to see
 /// that an operation refuses by itself what a guard would refuse.
 pub async fn unguard(conn: &mut AsyncPgConnection) {
@@ -194,8 +225,16 @@ pub async fn guard(conn: &mut AsyncPgConnection) {
     switch_guards(conn, "ENABLE").await;
 }
 
+/// Runs `sql` with no trigger firing, not even those of foreign keys: for rows that no writer makes
+/// any more.
+pub async fn raw_unguarded(conn: &mut AsyncPgConnection, sql: &str) {
+    let sql =
+        format!("SET session_replication_role = replica; {sql}; RESET session_replication_role");
+    raw(conn, &sql).await.unwrap();
+}
+
 async fn switch_guards(conn: &mut AsyncPgConnection, switch: &str) {
-    for table in ["", "_variant", "_variant_version"] {
+    for table in ["", "_variant", "_variant_version", "_request"] {
         let sql = format!("ALTER TABLE model_experiment{table} {switch} TRIGGER USER");
         raw(conn, &sql).await.unwrap();
     }

@@ -1,14 +1,18 @@
-//! The migrations that Diesel recorded as applied, and the lock of a run.
+//! The migrations that Diesel recorded as applied, and who has locked that record.
 
 use diesel::prelude::*;
-use diesel_async::{AsyncConnection, AsyncPgConnection};
+use diesel_async::AsyncPgConnection;
 
 use crate::error::Result;
-use crate::sql::functions::{pg_advisory_lock, set_config, to_regclass};
-use crate::sql::run::{Executes, Returns};
+use crate::sql::functions::{current_database, to_regclass};
+use crate::sql::locks::{pg_locks, pg_stat_activity};
+use crate::sql::run::Returns;
 
-/// The key of the advisory lock: an arbitrary number.
-const LOCK: i64 = 0x6d6f_6465_6c65_7870;
+/// Diesel's table, which both `diesel migration run` and the library write.
+const TABLE: &str = "__diesel_schema_migrations";
+
+/// The lock modes of readers, which no run of migrations waits for.
+const MODES_OF_READERS: [&str; 2] = ["AccessShareLock", "RowShareLock"];
 
 diesel::table! {
     __diesel_schema_migrations (version) {
@@ -16,31 +20,24 @@ diesel::table! {
     }
 }
 
-fn disable_lock_timeout_query() -> impl Returns<String> {
-    diesel::select(set_config("lock_timeout", "0", true))
-}
-
-fn lock_query() -> impl Executes {
-    diesel::select(pg_advisory_lock(LOCK))
-}
-
 fn exists_query() -> impl Returns<bool> {
-    diesel::select(to_regclass("__diesel_schema_migrations").is_not_null())
+    diesel::select(to_regclass(TABLE).is_not_null())
 }
 
 fn list_query() -> impl Returns<String> {
     __diesel_schema_migrations::table.select(__diesel_schema_migrations::version)
 }
 
-/// Waits for other runs of migrations to end, and keeps others from starting.
-pub(super) async fn lock(conn: &mut AsyncPgConnection) -> Result<()> {
-    conn.transaction(async |conn| {
-        // A lock timeout in the URL is meant for the tables, not for the wait for another run.
-        let _: String = disable_lock_timeout_query().one(conn).await?;
-        lock_query().execute(conn).await?;
-        Ok(())
-    })
-    .await
+fn lock_holder_query() -> impl Returns<Option<i32>> {
+    let sessions = pg_stat_activity::table
+        .filter(pg_stat_activity::datname.eq(current_database().nullable()))
+        .select(pg_stat_activity::pid.nullable());
+    pg_locks::table
+        .filter(pg_locks::pid.eq_any(sessions))
+        .filter(pg_locks::relation.eq(to_regclass(TABLE)))
+        .filter(pg_locks::granted)
+        .filter(pg_locks::mode.ne_all(MODES_OF_READERS))
+        .select(pg_locks::pid)
 }
 
 /// The versions of the migrations that were applied.
@@ -48,14 +45,18 @@ pub(super) async fn applied(conn: &mut AsyncPgConnection) -> Result<Vec<String>>
     if exists_query().one(conn).await? { list_query().load(conn).await } else { Ok(Vec::new()) }
 }
 
+/// The process id of a session that has locked the table, as another run of migrations does.
+pub(super) async fn lock_holder(conn: &mut AsyncPgConnection) -> Result<Option<i32>> {
+    Ok(lock_holder_query().first(conn).await?.flatten())
+}
+
 #[cfg(test)]
 pub(crate) fn queries() -> Vec<crate::registry::Query> {
-    use crate::registry::{query, statement};
+    use crate::registry::query;
 
     vec![
-        query!(disable_lock_timeout_query()).rows(1, 0),
-        statement!(lock_query()).rows(1, 0),
         query!(exists_query()).rows(1, 0),
-        query!(list_query()).rows(4, 4),
+        query!(list_query()).rows(5, 5),
+        query!(lock_holder_query()).scanning("pg_database").rows(0, 0),
     ]
 }

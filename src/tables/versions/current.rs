@@ -26,10 +26,14 @@
 //!
 //! `LIMIT 1` is a literal: see [`limit_one`].
 //!
-//! Asked in three ways, with a function for each: of one variant ([`of_variant`]), and in a query
-//! over `model_experiment_variant` of each of its rows, at a given instant ([`of_each`]) or now
-//! ([`of_each_now`]). The snapshots are `tests/queries/tables.versions.*` and
-//! `tests/queries/routing.query.*`.
+//! Now is by the database's clock, which may have been set back. What is current now is the latest
+//! version that is effective, *or was effective when it was made*: the inner query asks for
+//! `earlier.effective_at <= statement_timestamp() OR earlier.effective_at <= earlier.created_at`.
+//! It still reads the index from its top, and skips what is scheduled.
+//!
+//! Asked of one variant, now ([`of_variant`]) or at an instant ([`of_variant_at`]), and in a query
+//! over `model_experiment_variant` of each of its rows ([`of_each`], [`id_of_each_at`]). The snapshots
+//! are `tests/queries/tables.versions.*` and `tests/queries/routing.query.*`.
 
 use diesel::dsl::auto_type;
 use diesel::prelude::*;
@@ -46,10 +50,42 @@ diesel::alias!(
     pub(crate) const EARLIER: Alias<Earlier> = version as earlier;
 );
 
+/// Whether an earlier version is effective now, or was when it was made. Now is by the database's
+/// clock, but no earlier than `seen`.
+#[auto_type]
+fn is_effective(seen: Option<Timestamp>) -> _ {
+    let effective_at = EARLIER.field(version::effective_at);
+    effective_at
+        .le(greatest(statement_timestamp(), seen))
+        .or(effective_at.le(EARLIER.field(version::created_at)))
+}
+
+/// The instant of the version of `of` that is current now.
+#[auto_type]
+pub(super) fn latest_instant(of: VariantId) -> _ {
+    let effective: is_effective = is_effective(None::<Timestamp>);
+    EARLIER
+        .filter(EARLIER.field(version::variant_id).eq(of))
+        .filter(effective)
+        .order(EARLIER.field(version::effective_at).desc())
+        .select(EARLIER.field(version::effective_at))
+}
+
+/// The versions of `of` that are effective from the latest instant until now, the current one
+/// first.
+#[auto_type]
+pub(super) fn of_variant(of: VariantId) -> _ {
+    let latest: latest_instant = latest_instant(of);
+    version::table
+        .filter(version::variant_id.eq(of))
+        .filter(version::effective_at.nullable().eq(limit_one(latest)))
+        .order(version::id.desc())
+}
+
 /// The versions of `of` that are effective from the latest instant until `at`, the current one
 /// first.
 #[auto_type]
-pub(super) fn of_variant(of: VariantId, at: Timestamp) -> _ {
+pub(super) fn of_variant_at(of: VariantId, at: Timestamp) -> _ {
     let latest = EARLIER
         .filter(EARLIER.field(version::variant_id).eq(of))
         .filter(EARLIER.field(version::effective_at).le(at))
@@ -61,9 +97,32 @@ pub(super) fn of_variant(of: VariantId, at: Timestamp) -> _ {
         .order(version::id.desc())
 }
 
+/// The versions of each variant that are effective from the latest instant until now, the current
+/// one first, in a query over variants. Now is no earlier than `seen`.
+#[auto_type]
+pub(crate) fn of_each(seen: Option<Timestamp>) -> _ {
+    let effective: is_effective = is_effective(seen);
+    let latest = EARLIER
+        .filter(EARLIER.field(version::variant_id).eq(variant::id))
+        .filter(effective)
+        .order(EARLIER.field(version::effective_at).desc())
+        .select(EARLIER.field(version::effective_at));
+    NEWEST
+        .filter(NEWEST.field(version::variant_id).eq(variant::id))
+        .filter(NEWEST.field(version::effective_at).nullable().eq(limit_one(latest)))
+        .order(NEWEST.field(version::id).desc())
+}
+
+/// The id of the version of each variant that is current now, in a query over variants.
+#[auto_type]
+pub(crate) fn id_of_each() -> _ {
+    let versions: of_each = of_each(None::<Timestamp>);
+    limit_one(versions.select(NEWEST.field(version::id)))
+}
+
 /// The id of the version of each variant that is current at `at`, in a query over variants.
 #[auto_type]
-pub(crate) fn of_each(at: Timestamp) -> _ {
+pub(super) fn id_of_each_at(at: Timestamp) -> _ {
     let latest = EARLIER
         .filter(EARLIER.field(version::variant_id).eq(variant::id))
         .filter(EARLIER.field(version::effective_at).le(at))
@@ -77,29 +136,16 @@ pub(crate) fn of_each(at: Timestamp) -> _ {
     limit_one(newest)
 }
 
-/// The versions of each variant that are effective from the latest instant until now, the current
-/// one first, in a query over variants. Now is by the database's clock, but no earlier than `seen`.
-#[auto_type]
-pub(crate) fn of_each_now(seen: Option<Timestamp>) -> _ {
-    let latest = EARLIER
-        .filter(EARLIER.field(version::variant_id).eq(variant::id))
-        .filter(EARLIER.field(version::effective_at).le(greatest(statement_timestamp(), seen)))
-        .order(EARLIER.field(version::effective_at).desc())
-        .select(EARLIER.field(version::effective_at));
-    NEWEST
-        .filter(NEWEST.field(version::variant_id).eq(variant::id))
-        .filter(NEWEST.field(version::effective_at).nullable().eq(limit_one(latest)))
-        .order(NEWEST.field(version::id).desc())
-}
-
 /// The instant at which the next scheduled version of each variant becomes effective, in a query
-/// over variants. What is next is by the same clock as in [`of_each_now`].
+/// over variants. What is next is by the same clock as in [`of_each`].
 #[auto_type]
 pub(crate) fn next_of_each(seen: Option<Timestamp>) -> _ {
+    let effective_at = EARLIER.field(version::effective_at);
     let later = EARLIER
         .filter(EARLIER.field(version::variant_id).eq(variant::id))
-        .filter(EARLIER.field(version::effective_at).gt(greatest(statement_timestamp(), seen)))
-        .order(EARLIER.field(version::effective_at).asc())
-        .select(EARLIER.field(version::effective_at));
+        .filter(effective_at.gt(greatest(statement_timestamp(), seen)))
+        .filter(effective_at.gt(EARLIER.field(version::created_at)))
+        .order(effective_at.asc())
+        .select(effective_at);
     limit_one(later)
 }

@@ -6,7 +6,7 @@
 pub(crate) mod current;
 
 use derive_setters::Setters;
-use diesel::dsl;
+use diesel::dsl::{self, IntervalDsl};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{Jsonb, Nullable, Text, Timestamptz};
@@ -17,13 +17,14 @@ use crate::error::Result;
 use crate::schema::{
     model_experiment_variant as variant, model_experiment_variant_version as version,
 };
+use crate::sql::functions::{greatest, statement_timestamp};
 use crate::sql::limit_one::limit_one;
 use crate::sql::page::{Cursor, Page};
 use crate::sql::run::Returns;
 use crate::tables::variants::Variant;
 use crate::tables::{experiments, variants};
 use crate::values::{
-    EncryptedApiKey, ExperimentId, InvalidValue, Timestamp, Upstream, VariantId, VersionId,
+    EncryptedApiKey, ExperimentId, InvalidValue, Label, Timestamp, Upstream, VariantId, VersionId,
     storable,
 };
 
@@ -124,6 +125,8 @@ pub(crate) struct Publication<'a> {
     pub(crate) variant: VariantId,
     pub(crate) effective_at: Timestamp,
     pub(crate) created_by: Option<&'a str>,
+    /// No earlier than `effective_at` where the version is effective when it is made.
+    pub(crate) created_at: Timestamp,
 }
 
 fn find_query(id: VersionId) -> impl Returns<Version> {
@@ -132,20 +135,52 @@ fn find_query(id: VersionId) -> impl Returns<Version> {
 
 fn exists_at_query(of: VariantId, at: Timestamp) -> impl Returns<bool> {
     diesel::select(dsl::exists(
-        version::table.filter(version::variant_id.eq(of)).filter(version::effective_at.eq(at)),
+        version::table
+            .filter(version::variant_id.eq(of))
+            .filter(version::effective_at.eq(at))
+            .select(version::id),
     ))
 }
 
-fn find_current_query(of: VariantId, at: Timestamp) -> impl Returns<Version> {
-    limit_one(current::of_variant(of, at).select(Version::as_select()))
+/// The first instant after that of the current version that isn't past by the clock.
+fn next_instant_query(of: VariantId) -> impl Returns<Timestamp> {
+    let latest = current::latest_instant(of);
+    let after = latest.select(current::EARLIER.field(version::effective_at) + 1.microsecond());
+    diesel::select(greatest(statement_timestamp(), limit_one(after)))
 }
 
-fn list_current_query(
+fn find_current_query(of: VariantId) -> impl Returns<Version> {
+    limit_one(current::of_variant(of).select(Version::as_select()))
+}
+
+fn find_at_query(of: VariantId, at: Timestamp) -> impl Returns<Version> {
+    limit_one(current::of_variant_at(of, at).select(Version::as_select()))
+}
+
+fn list_current_query(experiment: ExperimentId) -> impl Returns<(Variant, Option<Version>)> {
+    variant::table
+        .left_join(version::table.on(version::id.nullable().eq(current::id_of_each())))
+        .filter(variant::experiment_id.eq(experiment))
+        .order(variant::id)
+        .select((Variant::as_select(), Option::<Version>::as_select()))
+}
+
+fn list_current_ids_query(
+    experiment: ExperimentId,
+) -> impl Returns<(VariantId, Label, Option<VersionId>)> {
+    variant::table.filter(variant::experiment_id.eq(experiment)).order(variant::id).select((
+        variant::id,
+        variant::label,
+        current::id_of_each(),
+    ))
+}
+
+fn list_at_query(
     experiment: ExperimentId,
     at: Timestamp,
 ) -> impl Returns<(Variant, Option<Version>)> {
     variant::table
-        .left_join(version::table.on(version::id.nullable().eq(current::of_each(at))))
+        .left_join(version::table.on(version::id.nullable().eq(current::id_of_each_at(at))))
         .filter(variant::experiment_id.eq(experiment))
         .order(variant::id)
         .select((Variant::as_select(), Option::<Version>::as_select()))
@@ -172,6 +207,7 @@ fn insert_query<'a>(
             version::encrypted_api_key.eq(key),
             version::effective_at.eq(new.effective_at),
             version::created_by.eq(new.created_by.into_sql::<Nullable<Text>>()),
+            version::created_at.eq(new.created_at),
         ))
         .returning(Version::as_returning())
 }
@@ -181,7 +217,7 @@ fn insert_with_upstream_query<'a>(
     new: &Publication<'a>,
     upstream: &'a Upstream,
 ) -> impl Returns<Version> + use<'a> {
-    current::of_variant(new.variant, new.effective_at)
+    current::of_variant_at(new.variant, new.effective_at)
         .limit(1)
         .select((
             version::variant_id,
@@ -189,6 +225,7 @@ fn insert_with_upstream_query<'a>(
             version::encrypted_api_key,
             new.effective_at.into_sql::<Timestamptz>(),
             new.created_by.into_sql::<Nullable<Text>>(),
+            new.created_at.into_sql::<Timestamptz>(),
         ))
         .insert_into(version::table)
         .into_columns(Copied::default())
@@ -200,7 +237,7 @@ fn insert_with_key_query<'a>(
     new: &Publication<'a>,
     key: &'a EncryptedApiKey,
 ) -> impl Returns<Version> + use<'a> {
-    current::of_variant(new.variant, new.effective_at)
+    current::of_variant_at(new.variant, new.effective_at)
         .limit(1)
         .select((
             version::variant_id,
@@ -208,6 +245,7 @@ fn insert_with_key_query<'a>(
             key.into_sql::<Jsonb>(),
             new.effective_at.into_sql::<Timestamptz>(),
             new.created_by.into_sql::<Nullable<Text>>(),
+            new.created_at.into_sql::<Timestamptz>(),
         ))
         .insert_into(version::table)
         .into_columns(Copied::default())
@@ -221,6 +259,7 @@ type Copied = (
     version::encrypted_api_key,
     version::effective_at,
     version::created_by,
+    version::created_at,
 );
 
 /// The version `id`, if there is one.
@@ -232,7 +271,10 @@ pub async fn find(conn: &mut AsyncPgConnection, id: VersionId) -> Result<Option<
     find_query(id).first(conn).await
 }
 
-/// The version of `variant` that is current at `at`; `None` before its first is effective.
+/// The version that `variant` serves now; `None` before its first is effective.
+///
+/// Now is by the database's clock. A version that was effective when it was published stays so,
+/// also after that clock was set back.
 ///
 /// # Errors
 ///
@@ -240,17 +282,36 @@ pub async fn find(conn: &mut AsyncPgConnection, id: VersionId) -> Result<Option<
 pub async fn find_current(
     conn: &mut AsyncPgConnection,
     variant: VariantId,
-    at: Timestamp,
 ) -> Result<Option<Version>> {
-    let current = find_current_query(variant, at).first(conn).await?;
+    let current = find_current_query(variant).first(conn).await?;
     if current.is_none() {
         variants::require(conn, variant).await?;
     }
     Ok(current)
 }
 
-/// Every variant of `experiment` with the version that is current at `at`, in the order of the
-/// variants' ids.
+/// The version of `variant` that is effective at `at`; `None` before its first.
+///
+/// The answer for an instant in the past is settled one minute after it. The answer for one in the
+/// future follows the versions that are scheduled.
+///
+/// # Errors
+///
+/// [`Error::VariantNotFound`](crate::Error::VariantNotFound).
+pub async fn find_at(
+    conn: &mut AsyncPgConnection,
+    variant: VariantId,
+    at: Timestamp,
+) -> Result<Option<Version>> {
+    let effective = find_at_query(variant, at).first(conn).await?;
+    if effective.is_none() {
+        variants::require(conn, variant).await?;
+    }
+    Ok(effective)
+}
+
+/// Every variant of `experiment` with the version that it serves now, in the order of the variants'
+/// ids. Now is as in [`find_current_version`](crate::experiments::find_current_version).
 ///
 /// The cost does not grow with the number of old versions.
 ///
@@ -260,13 +321,38 @@ pub async fn find_current(
 pub async fn list_current(
     conn: &mut AsyncPgConnection,
     experiment: ExperimentId,
-    at: Timestamp,
 ) -> Result<Vec<(Variant, Option<Version>)>> {
-    let variants = list_current_query(experiment, at).load(conn).await?;
+    let variants = list_current_query(experiment).load(conn).await?;
     if variants.is_empty() {
         experiments::require(conn, experiment).await?;
     }
     Ok(variants)
+}
+
+/// Every variant of `experiment` with the version that is effective at `at`, in the order of the
+/// variants' ids.
+///
+/// # Errors
+///
+/// [`Error::ExperimentNotFound`](crate::Error::ExperimentNotFound).
+pub async fn list_at(
+    conn: &mut AsyncPgConnection,
+    experiment: ExperimentId,
+    at: Timestamp,
+) -> Result<Vec<(Variant, Option<Version>)>> {
+    let variants = list_at_query(experiment, at).load(conn).await?;
+    if variants.is_empty() {
+        experiments::require(conn, experiment).await?;
+    }
+    Ok(variants)
+}
+
+/// The variants of a locked experiment, each with which version it serves now.
+pub(crate) async fn list_current_ids(
+    conn: &mut AsyncPgConnection,
+    experiment: ExperimentId,
+) -> Result<Vec<(VariantId, Label, Option<VersionId>)>> {
+    list_current_ids_query(experiment).load(conn).await
 }
 
 /// The versions of `variant`, scheduled ones too, newest first.
@@ -284,6 +370,15 @@ pub async fn list(
         variants::require(conn, variant).await?;
     }
     Ok(versions)
+}
+
+/// The instant for a version of a locked experiment's variant that is to be effective at once: now,
+/// or just after the current version where the clock was set back.
+pub(crate) async fn next_instant(
+    conn: &mut AsyncPgConnection,
+    variant: VariantId,
+) -> Result<Timestamp> {
+    next_instant_query(variant).one(conn).await
 }
 
 /// Whether a version of a locked experiment's variant becomes effective at exactly `at`.
@@ -319,6 +414,7 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
     const INDEX: &str = "IDX_model_experiment_variant_version_variant_effective";
     const UNTIL: &str = "(variant_id = ?) AND (effective_at <= ?)";
     const EXACTLY: &str = "(variant_id = ?) AND (effective_at = ?)";
+    const OF_EACH: &str = "variant_id = model_experiment_variant.id";
     const UNTIL_OF_EACH: &str =
         "(variant_id = model_experiment_variant.id) AND (effective_at <= ?)";
     const EXACTLY_OF_EACH: &str =
@@ -326,7 +422,12 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
     let (variant, experienced) = (seed::variant(7), seed::variant(2001));
     let (at, next_year) = (seed::later(), seed::next_year());
     let (upstream, key) = (seed::upstream(), seed::key());
-    let publication = Publication { variant, effective_at: next_year, created_by: Some("user-1") };
+    let publication = Publication {
+        variant,
+        effective_at: next_year,
+        created_by: Some("user-1"),
+        created_at: Timestamp::now(),
+    };
     let page = Page::first(10);
     let cursor = Cursor { at: seed::window().start, id: seed::version(320) };
 
@@ -335,15 +436,33 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
             .by("model_experiment_variant_version_pkey", "id = ?")
             .rows(1, 1),
         query!(exists_at_query(variant, at)).by(INDEX, EXACTLY).rows(1, 0),
-        query!(find_current_query(variant, at)).by(INDEX, UNTIL).by(INDEX, EXACTLY).rows(1, 2),
-        query!(find_current_query(experienced, at), "with a long history"),
-        query!(list_current_query(seed::experiment(4), at))
+        query!(next_instant_query(variant)).by(INDEX, "variant_id = ?").rows(1, 1),
+        query!(find_current_query(variant))
+            .by(INDEX, "variant_id = ?")
+            .by(INDEX, EXACTLY)
+            .rows(1, 2),
+        query!(find_current_query(experienced), "with a long history"),
+        query!(find_at_query(variant, at)).by(INDEX, UNTIL).by(INDEX, EXACTLY).rows(1, 2),
+        query!(find_at_query(experienced, at), "with a long history"),
+        query!(list_current_query(seed::experiment(4)))
+            .by("IDX_model_experiment_variant_experiment_id", "experiment_id = ?")
+            .by(INDEX, OF_EACH)
+            .by(INDEX, EXACTLY_OF_EACH)
+            .by("model_experiment_variant_version_pkey", "id = (SubPlan 2)")
+            .rows(2, 11),
+        query!(list_current_query(seed::experiment(1001)), "with a long history"),
+        query!(list_current_ids_query(seed::experiment(4)))
+            .by("IDX_model_experiment_variant_experiment_id", "experiment_id = ?")
+            .by(INDEX, OF_EACH)
+            .by(INDEX, EXACTLY_OF_EACH)
+            .rows(2, 10),
+        query!(list_at_query(seed::experiment(4), at))
             .by("IDX_model_experiment_variant_experiment_id", "experiment_id = ?")
             .by(INDEX, UNTIL_OF_EACH)
             .by(INDEX, EXACTLY_OF_EACH)
             .by("model_experiment_variant_version_pkey", "id = (SubPlan 2)")
             .rows(2, 11),
-        query!(list_current_query(seed::experiment(1001), at), "with a long history"),
+        query!(list_at_query(seed::experiment(1001), at), "with a long history"),
         query!(list_query(variant, page)).by(INDEX, "variant_id = ?").rows(10, 11),
         query!(list_query(variant, Page::after(cursor, 10)), "after a cursor")
             .by(INDEX, UNTIL)

@@ -22,11 +22,12 @@ async fn the_catalogue_and_the_library_know_the_same_constraints() {
             WHERE indisunique AND indrelid {OURS}
             AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND contype <> 'f')
             UNION ALL
-            (SELECT (regexp_matches(prosrc, 'model_experiment_refuse\\(''(\\w+)', 'g'))[1]
+            (SELECT (regexp_matches(prosrc, 'broken := ''(\\w+)', 'g'))[1]
             FROM pg_proc WHERE pronamespace = 'public'::regnamespace
             UNION
-            SELECT trim(trailing '\\000' FROM encode(tgargs, 'escape'))
-            FROM pg_trigger WHERE tgnargs = 1 AND NOT tgisinternal AND tgrelid {OURS}
+            SELECT split_part(encode(tgargs, 'escape'), '\\000', 1)
+            FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
+            WHERE proname = 'model_experiment_guard_rule' AND tgrelid {OURS}
             EXCEPT SELECT conname FROM pg_constraint)
         ) known"
     );
@@ -35,7 +36,7 @@ async fn the_catalogue_and_the_library_know_the_same_constraints() {
     let mut library: Vec<_> = Constraint::all().map(Constraint::name).collect();
     catalogue.sort_unstable();
     library.sort_unstable();
-    assert_eq!(library.len(), 29);
+    assert_eq!(library.len(), 37);
     assert_eq!(catalogue, library);
 }
 

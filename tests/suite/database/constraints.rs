@@ -24,7 +24,7 @@ const ROWS: &str = "
     VALUES ($7, $6, 'user', '__absent__', '__failed__')";
 
 /// Statements on those rows that each break one rule.
-const PROVOCATIONS: [(Constraint, &str); 32] = [
+const PROVOCATIONS: [(Constraint, &str); 42] = [
     (
         Constraint::ExperimentId,
         "INSERT INTO model_experiment (id, public_model_id, name) VALUES ($1, 'd/e', 'f')",
@@ -62,7 +62,18 @@ const PROVOCATIONS: [(Constraint, &str); 32] = [
         Constraint::ExperimentEndedAt,
         "UPDATE model_experiment SET status = 'completed', ended_at = '1970-01-01' WHERE id = $1",
     ),
-    (Constraint::ExperimentStartedAt, "UPDATE model_experiment SET started_at = '-infinity'"),
+    (Constraint::ExperimentInstants, "UPDATE model_experiment SET started_at = '-infinity'"),
+    (Constraint::ExperimentInstants, "UPDATE model_experiment SET created_at = '4713-01-01 BC'"),
+    (Constraint::ExperimentInstants, "UPDATE model_experiment SET updated_at = '10000-01-01Z'"),
+    (
+        Constraint::ExperimentInstants,
+        "UPDATE model_experiment SET status = 'completed', ended_at = 'infinity' WHERE id = $1",
+    ),
+    (Constraint::VariantInstants, "UPDATE model_experiment_variant SET created_at = '-infinity'"),
+    (
+        Constraint::VariantInstants,
+        "UPDATE model_experiment_variant SET updated_at = '294000-01-01'",
+    ),
     (
         Constraint::VariantId,
         "INSERT INTO model_experiment_variant (id, experiment_id, label, weight)
@@ -89,13 +100,31 @@ const PROVOCATIONS: [(Constraint, &str); 32] = [
          VALUES ($9, '{}', '{}')",
     ),
     (
-        Constraint::VersionEffectiveAt,
+        Constraint::VersionInstants,
         "UPDATE model_experiment_variant_version SET effective_at = 'infinity'",
     ),
     (
-        Constraint::VersionEffectiveAt,
+        Constraint::VersionInstants,
         "UPDATE model_experiment_variant_version SET effective_at = '-infinity'",
     ),
+    (
+        Constraint::VersionInstants,
+        "UPDATE model_experiment_variant_version SET created_at = '0001-01-01 BC'",
+    ),
+    (
+        Constraint::VersionSize,
+        "UPDATE model_experiment_variant_version SET upstream = to_jsonb(repeat('x', 8388607))",
+    ),
+    (
+        Constraint::VersionSize,
+        "UPDATE model_experiment_variant_version
+         SET encrypted_api_key = to_jsonb(repeat('x', 131071))",
+    ),
+    (
+        Constraint::RequestCreatedAt,
+        "UPDATE model_experiment_request SET created_at = '10000-01-01 00:00:00Z'",
+    ),
+    (Constraint::RequestCreatedAt, "UPDATE model_experiment_request SET created_at = '-infinity'"),
     (Constraint::UsageId, "INSERT INTO microdollar_usage SELECT * FROM microdollar_usage"),
     (
         Constraint::RequestUsageId,
@@ -121,16 +150,20 @@ const PROVOCATIONS: [(Constraint, &str); 32] = [
 ];
 
 /// The rules of triggers, which the tests of the guards provoke.
-const GUARDS: [Constraint; 9] = [
+const GUARDS: [Constraint; 13] = [
     Constraint::ExperimentBeginsAsDraft,
     Constraint::ExperimentTransition,
     Constraint::ExperimentReady,
     Constraint::ExperimentDraftOnly,
     Constraint::ExperimentNotCompleted,
-    Constraint::ExperimentInstants,
+    Constraint::ExperimentInstantsKept,
     Constraint::ExperimentIdentity,
+    Constraint::ExperimentReadCommitted,
     Constraint::VersionImmutable,
     Constraint::VersionNotBackdated,
+    Constraint::VersionNotPostdated,
+    Constraint::RequestKept,
+    Constraint::NotTruncated,
 ];
 
 /// SQL in which `$n` stands for the id that ends in n.
@@ -200,8 +233,10 @@ async fn near_violations_are_accepted() {
     .await
     .unwrap();
     for subject in ["user", "machine", "ip"] {
-        let sql = "UPDATE model_experiment_request SET allocation_subject = ";
-        raw(conn, &format!("{sql}'{subject}'")).await.unwrap();
+        let sql = "SET session_replication_role = replica;
+            UPDATE model_experiment_request SET allocation_subject = '$subject';
+            RESET session_replication_role";
+        raw(conn, &sql.replace("$subject", subject)).await.unwrap();
     }
     assert_eq!(
         counts(conn).await,
@@ -344,6 +379,7 @@ async fn a_request_is_stored_with_a_hash_and_refused_with_less() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     insert_rows(conn).await;
+    unguard(conn).await;
     let hash = "0123456789abcdef".repeat(4);
     let upper = hash.to_uppercase();
     for (column, constraint) in [

@@ -1,7 +1,7 @@
 //! The migrations: applied once, beside a host's own tables, and reverted without a trace.
 
 use crate::support::fixtures::{
-    Counts, active, counts, eventually, number, option, raw, record_one, request, text,
+    Counts, Role, active, counts, eventually, number, option, raw, record_one, request, text,
 };
 use crate::support::{TestDatabase, dump, options, repository};
 use diesel_async::AsyncPgConnection;
@@ -9,11 +9,22 @@ use futures_util::future::join_all;
 use model_experiments::recording::{self, Outcome, Usage};
 use model_experiments::{Error, migrations};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 const SECOND: &str = "2026-11-22-000002_create_model_experiments";
 
-/// The key of the advisory lock that runs of migrations take. Later versions must keep it.
-const LOCK: i64 = 0x6d6f_6465_6c65_7870;
+/// Diesel's table.
+const CREATE_RECORD: &str = "CREATE TABLE IF NOT EXISTS __diesel_schema_migrations (
+    version varchar(50) PRIMARY KEY NOT NULL,
+    run_on timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP
+)";
+
+/// Locks the record of migrations, as a run does. Its session goes on in a transaction.
+async fn lock_record(conn: &mut AsyncPgConnection) {
+    raw(conn, CREATE_RECORD).await.unwrap();
+    let lock = "BEGIN; LOCK TABLE __diesel_schema_migrations IN SHARE ROW EXCLUSIVE MODE";
+    raw(conn, lock).await.unwrap();
+}
 
 fn names() -> Vec<String> {
     repository::migrations().into_iter().map(|migration| migration.name).collect()
@@ -54,7 +65,8 @@ async fn services_that_start_at_once_share_the_work_on_one_thread() {
     let db = TestDatabase::empty().await;
     let options = db.options();
     let runs = join_all((0..8).map(|_| migrations::run(&options))).await;
-    let applied: Vec<_> = runs.into_iter().flat_map(Result::unwrap).collect();
+    let mut applied: Vec<_> = runs.into_iter().flat_map(Result::unwrap).collect();
+    applied.sort_unstable();
     assert_eq!(applied, names());
 }
 
@@ -66,7 +78,8 @@ async fn services_that_start_at_once_share_the_work_on_many_threads() {
         tokio::spawn(async move { migrations::run(&options).await })
     };
     let runs = join_all((0..8).map(run)).await;
-    let applied: Vec<_> = runs.into_iter().flat_map(|run| run.unwrap().unwrap()).collect();
+    let mut applied: Vec<_> = runs.into_iter().flat_map(|run| run.unwrap().unwrap()).collect();
+    applied.sort_unstable();
     assert_eq!(applied, names());
     assert_eq!(counts(&mut db.connect().await).await, Counts::default());
 }
@@ -75,7 +88,7 @@ async fn services_that_start_at_once_share_the_work_on_many_threads() {
 async fn waiting_for_another_run_is_not_cut_short_by_a_timeout() {
     let db = TestDatabase::empty().await;
     let other = &mut db.connect().await;
-    raw(other, &format!("SELECT pg_advisory_lock({LOCK})")).await.unwrap();
+    lock_record(other).await;
     let url = option(&db.url(), "options=-c%20statement_timeout%3D50%20-c%20lock_timeout%3D50");
     let impatient = options(&url);
     let (applied, ()) = tokio::join!(migrations::run(&impatient), async {
@@ -85,9 +98,51 @@ async fn waiting_for_another_run_is_not_cut_short_by_a_timeout() {
             AND query_start < clock_timestamp() - interval '150 ms'";
         eventually("it waits longer than its timeout", async || number(watcher, waits).await == 1)
             .await;
-        raw(other, "SELECT pg_advisory_unlock_all()").await.unwrap();
+        raw(other, "COMMIT").await.unwrap();
     });
     assert_eq!(applied.unwrap(), names());
+}
+
+#[tokio::test]
+async fn a_run_that_waits_too_long_names_who_keeps_it_waiting() {
+    let db = TestDatabase::empty().await;
+    let other = &mut db.connect().await;
+    lock_record(other).await;
+    let pid = number(other, "SELECT pg_backend_pid()::bigint AS number").await;
+    let waited = migrations::run_within(&db.options(), Duration::from_millis(20)).await;
+    match waited {
+        Err(error @ Error::Locked { holder, .. }) => {
+            assert_eq!(holder.map(i64::from), Some(pid));
+            assert!(error.to_string().contains(&pid.to_string()) && error.is_retryable());
+        }
+        outcome => panic!("{outcome:?}"),
+    }
+    raw(other, "ROLLBACK; DROP TABLE __diesel_schema_migrations").await.unwrap();
+    // Nobody sees yet what the other session has created.
+    raw(other, &format!("BEGIN; {CREATE_RECORD}")).await.unwrap();
+    let waited = migrations::run_within(&db.options(), Duration::from_millis(20)).await;
+    assert!(matches!(waited, Err(Error::Locked { holder: None, .. })), "{waited:?}");
+    raw(other, "ROLLBACK").await.unwrap();
+    assert_eq!(migrations::run(&db.options()).await.unwrap(), names());
+}
+
+#[tokio::test]
+async fn a_role_that_may_only_read_the_record_keeps_no_run_waiting() {
+    let db = TestDatabase::new().await;
+    let (conn, other) = (&mut db.connect().await, &mut db.connect().await);
+    let role = Role::new(conn, "GRANT SELECT ON __diesel_schema_migrations TO $role").await;
+    role.assume(other).await;
+    let lock = "BEGIN; LOCK TABLE __diesel_schema_migrations IN SHARE ROW EXCLUSIVE MODE";
+    assert!(raw(other, lock).await.unwrap_err().to_string().contains("permission denied"));
+    let strongest = "ROLLBACK; BEGIN; LOCK TABLE __diesel_schema_migrations IN ACCESS SHARE MODE";
+    raw(other, strongest).await.unwrap();
+
+    raw(conn, "DELETE FROM __diesel_schema_migrations").await.unwrap();
+    // It goes on to the first migration, whose table is there.
+    let outcome = migrations::run_within(&db.options(), Duration::from_millis(20)).await;
+    assert!(matches!(outcome, Err(Error::Migration(_))), "{outcome:?}");
+    raw(other, "ROLLBACK").await.unwrap();
+    role.drop(conn).await;
 }
 
 #[tokio::test]

@@ -4,5 +4,6 @@ mod catalogue;
 mod constraints;
 mod migrations;
 mod pool;
+mod rights;
 mod statements;
 mod tls;

@@ -10,7 +10,7 @@ use model_experiments::experiments::{self, ExperimentChanges, ExperimentFilter, 
 use model_experiments::recording::{self, Outcome, Record, Usage, record};
 use model_experiments::reports::{feedback, loss_ledger, overview, summary};
 use model_experiments::values::{Status, Timestamp};
-use model_experiments::{Page, routing};
+use model_experiments::{Error, Page, routing};
 use std::collections::BTreeSet;
 
 const RUNS: usize = 20;
@@ -71,6 +71,12 @@ async fn each_query_is_prepared_once_and_planned_once() {
         experiments::activate(conn, other.experiment.id).await.unwrap();
         experiments::pause(conn, other.experiment.id).await.unwrap();
         experiments::activate(conn, other.experiment.id).await.unwrap();
+        raw(host, "BEGIN; SELECT FROM model_experiment FOR UPDATE").await.unwrap();
+        raw(conn, "SET lock_timeout = 1").await.unwrap();
+        let locked = experiments::pause(conn, other.experiment.id).await;
+        assert!(matches!(locked, Err(Error::Locked { holder: Some(_), .. })), "{locked:?}");
+        raw(conn, "RESET lock_timeout").await.unwrap();
+        raw(host, "ROLLBACK").await.unwrap();
         experiments::complete(conn, other.experiment.id).await.unwrap();
         experiments::archive(conn, other.experiment.id).await.unwrap();
         let doomed = draft(conn, "partner/doomed").await.id;
@@ -116,9 +122,11 @@ async fn each_query_is_prepared_once_and_planned_once() {
         }
         assert_eq!(experiments::list_variants(conn, id).await.unwrap().len(), 2);
         assert!(
-            experiments::find_current_version(conn, foo.control.id, now).await.unwrap().is_some()
+            experiments::find_version_at(conn, foo.control.id, now).await.unwrap().is_some()
+                && experiments::find_current_version(conn, foo.control.id).await.unwrap().is_some()
         );
-        assert_eq!(experiments::list_current_versions(conn, id, now).await.unwrap().len(), 2);
+        assert_eq!(experiments::list_versions_at(conn, id, now).await.unwrap().len(), 2);
+        assert_eq!(experiments::list_current_versions(conn, id).await.unwrap().len(), 2);
         let page = experiments::list_versions(conn, foo.control.id, Page::first(1)).await.unwrap();
         let next = Page::after(page.first().unwrap().cursor(), 1);
         assert_eq!(experiments::list_versions(conn, foo.control.id, next).await.unwrap().len(), 1);
@@ -136,7 +144,7 @@ async fn each_query_is_prepared_once_and_planned_once() {
         assert_eq!(next.len(), run.min(1));
         assert_eq!(summary::by_version(conn, id, &window).await.unwrap().len(), 1);
         assert_eq!(summary::by_version_and_subject(conn, id, &window).await.unwrap().len(), 1);
-        assert_eq!(overview::of_experiment(conn, id, now).await.unwrap().variants.len(), 2);
+        assert_eq!(overview::of_experiment(conn, id).await.unwrap().variants.len(), 2);
         assert!(routing::load(conn, &model).await.unwrap().is_some());
         assert_eq!(routing::load_all(conn).await.unwrap().len(), 1);
     }

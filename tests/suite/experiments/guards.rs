@@ -2,12 +2,12 @@
 
 use crate::support::fixtures::{
     Counts, Ready, active, counts, draft, key, label, number, public_model_id, raw, ready,
-    record_new, request, text, until_blocked, upstream, weight,
+    record_new, request, until_blocked, upstream, weight,
 };
 use crate::support::{TestDatabase, dump, repository};
 use chrono::Duration;
-use diesel_async::AsyncPgConnection;
-use model_experiments::error::{Constraint, NotReady, Transient};
+use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
+use model_experiments::error::{Constraint, NotReady};
 use model_experiments::experiments::{self, ExperimentChanges, NewVersion};
 use model_experiments::recording::Usage;
 use model_experiments::values::{ExperimentId, Status, Timestamp, VariantId};
@@ -144,16 +144,17 @@ async fn an_experiment_is_not_active_and_archived() {
     let (active, ready) = (active(conn, "partner/a").await, ready(conn, "partner/b").await);
     let archive = |id| format!("UPDATE model_experiment SET is_archived = true WHERE id = '{id}'");
     let id = active.experiment.id;
-    let refusal = experiments::archive(conn, id).await.unwrap_err();
-    assert_eq!(refused(conn, &archive(id)).await, refusal);
-    assert_eq!(refusal, Error::ActiveNotArchivable(id));
+    // A constraint says so to SQL, before any guard does.
+    let violated = Error::Violated { constraint: Constraint::ExperimentActiveNotArchived };
+    assert_eq!(refused(conn, &archive(id)).await, violated);
+    assert_eq!(experiments::archive(conn, id).await, Err(Error::ActiveNotArchivable(id)));
 
     let bare = draft(conn, "partner/c").await.id;
     for id in [ready.experiment.id, bare] {
         raw(conn, &archive(id)).await.unwrap();
-        let refusal = experiments::activate(conn, id).await.unwrap_err();
-        assert_eq!(refused(conn, &moving(id, Status::Active)).await, refusal);
-        assert_eq!(refusal, Error::NotReady { experiment: id, reason: NotReady::Archived });
+        assert_eq!(refused(conn, &moving(id, Status::Active)).await, violated);
+        let archived = Error::NotReady { experiment: id, reason: NotReady::Archived };
+        assert_eq!(experiments::activate(conn, id).await, Err(archived));
     }
 }
 
@@ -271,6 +272,8 @@ async fn changes_that_no_operation_makes_are_refused_by_their_rule() {
     let id = experiment_in(conn, Status::Completed).await;
     active(conn, "partner/foo").await;
     let bare = draft(conn, "partner/bare").await.id;
+    let unpublished = draft(conn, "partner/unpublished").await.id;
+    experiments::add_variant(conn, unpublished, &label("a"), weight(1)).await.unwrap();
     let insert = |status| {
         format!(
             "INSERT INTO model_experiment (public_model_id, name, status, started_at, ended_at)
@@ -284,28 +287,47 @@ async fn changes_that_no_operation_makes_are_refused_by_their_rule() {
         (insert("completed"), Constraint::ExperimentBeginsAsDraft),
         (
             "UPDATE model_experiment SET started_at = started_at - interval '1 us'".to_owned(),
-            Constraint::ExperimentInstants,
+            Constraint::ExperimentInstantsKept,
         ),
         (
             format!("UPDATE model_experiment SET ended_at = now() WHERE id = '{id}'"),
-            Constraint::ExperimentInstants,
+            Constraint::ExperimentInstantsKept,
         ),
         (
             format!("UPDATE model_experiment SET id = gen_random_uuid() WHERE id = '{bare}'"),
             Constraint::ExperimentIdentity,
         ),
         (
-            "UPDATE model_experiment_variant SET id = gen_random_uuid()".to_owned(),
+            format!(
+                "UPDATE model_experiment_variant SET id = gen_random_uuid() WHERE experiment_id = '{unpublished}'"
+            ),
             Constraint::ExperimentIdentity,
         ),
         (
             format!("UPDATE model_experiment_variant SET experiment_id = '{bare}'"),
             Constraint::ExperimentIdentity,
         ),
+        (
+            "UPDATE model_experiment SET created_at = created_at - interval '1 us'".to_owned(),
+            Constraint::ExperimentIdentity,
+        ),
+        (
+            "UPDATE model_experiment SET created_by_user_id = 'user-1'".to_owned(),
+            Constraint::ExperimentIdentity,
+        ),
+        (
+            "UPDATE model_experiment_variant SET created_at = now()".to_owned(),
+            Constraint::ExperimentIdentity,
+        ),
         (format!("{version} upstream = '{{}}'"), Constraint::VersionImmutable),
         (format!("{version} encrypted_api_key = '{{}}'"), Constraint::VersionImmutable),
-        (format!("{version} effective_at = effective_at"), Constraint::VersionImmutable),
+        (format!("{version} effective_at = now()"), Constraint::VersionImmutable),
         (format!("{version} created_by = 'user-1'"), Constraint::VersionImmutable),
+        ("TRUNCATE model_experiment CASCADE".to_owned(), Constraint::NotTruncated),
+        ("TRUNCATE model_experiment_variant CASCADE".to_owned(), Constraint::NotTruncated),
+        ("TRUNCATE model_experiment_variant_version CASCADE".to_owned(), Constraint::NotTruncated),
+        ("TRUNCATE model_experiment_request".to_owned(), Constraint::NotTruncated),
+        ("TRUNCATE microdollar_usage CASCADE".to_owned(), Constraint::NotTruncated),
     ] {
         let error = refused(conn, &sql).await;
         assert_eq!(error, Error::Violated { constraint }, "{sql}");
@@ -313,7 +335,7 @@ async fn changes_that_no_operation_makes_are_refused_by_their_rule() {
     }
     assert_eq!(
         counts(conn).await,
-        Counts { experiments: 3, variants: 4, versions: 4, ..Counts::default() }
+        Counts { experiments: 4, variants: 5, versions: 4, ..Counts::default() }
     );
 }
 
@@ -327,11 +349,14 @@ async fn changes_of_the_host_are_accepted() {
         "CREATE TABLE host_user (id text PRIMARY KEY);
          INSERT INTO host_user VALUES ('user-1'), ('user-2');
          ALTER TABLE model_experiment_variant_version ADD FOREIGN KEY (created_by)
-             REFERENCES host_user ON DELETE SET NULL ON UPDATE CASCADE;
+             REFERENCES host_user ON DELETE SET NULL;
+         ALTER TABLE model_experiment ADD FOREIGN KEY (created_by_user_id)
+             REFERENCES host_user ON DELETE SET NULL;
+         INSERT INTO model_experiment (public_model_id, name, created_by_user_id)
+         VALUES ('a/b', 'c', 'user-1');
          INSERT INTO model_experiment_variant_version
              (variant_id, upstream, encrypted_api_key, created_by)
          SELECT id, '{{}}', '{{}}', 'user-1' FROM model_experiment_variant;
-         UPDATE host_user SET id = 'user-3' WHERE id = 'user-1';
          DELETE FROM host_user;
          INSERT INTO model_experiment (id, public_model_id, name, status, started_at)
          VALUES ('{id}', 'a/b', 'c', 'active', now())
@@ -341,7 +366,7 @@ async fn changes_of_the_host_are_accepted() {
     assert_eq!(experiments::find(conn, id).await.unwrap().unwrap().name, "d");
     assert_eq!(
         counts(conn).await,
-        Counts { experiments: 1, variants: 2, versions: 4, ..Counts::default() }
+        Counts { experiments: 2, variants: 2, versions: 4, ..Counts::default() }
     );
 }
 
@@ -380,38 +405,72 @@ async fn guards_find_the_tables_for_any_role_and_search_path() {
 }
 
 #[tokio::test]
-async fn at_stricter_isolation_no_concurrent_change_is_overlooked() {
+async fn nothing_that_a_snapshot_may_overlook_changes_at_stricter_isolation() {
     let db = TestDatabase::new().await;
-    let (conn, other) = (&mut db.connect().await, &mut db.connect().await);
-    for isolation in ["REPEATABLE READ", "SERIALIZABLE"] {
-        for change in [
-            "INSERT INTO model_experiment_variant (experiment_id, label, weight) VALUES ($id, 'new', 9)",
-            "UPDATE model_experiment_variant SET weight = 9 WHERE experiment_id = $id",
-            "DELETE FROM model_experiment_variant WHERE experiment_id = $id",
-        ] {
-            let ready = ready(conn, &format!("partner/{}", uuid::Uuid::now_v7())).await;
-            let id = ready.experiment.id;
-            let begin = format!("BEGIN ISOLATION LEVEL {isolation}; SELECT FROM model_experiment");
-            raw(other, &begin).await.unwrap();
-            experiments::activate(conn, id).await.unwrap();
-            let error = refused(other, &change.replace("$id", &format!("'{id}'"))).await;
-            assert!(
-                matches!(error, Error::Transient { kind: Transient::SerializationFailure, .. }),
-                "{error:?}"
-            );
-            raw(other, "ROLLBACK").await.unwrap();
-        }
-    }
+    let conn = &mut db.connect().await;
     let id = experiment_in(conn, Status::Draft).await;
-    raw(other, "BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
-    match experiments::activate(other, id).await {
-        Err(Error::Database(cause)) => {
-            assert!(cause.message().contains("REPEATABLE READ"), "{cause}");
+    let variant = first_variant(conn, id).await;
+    let (upstream, key, name) = (upstream("rc2"), key("sk-2"), label("new"));
+    let before = experiments::list_current_versions(conn, id).await.unwrap();
+    for isolation in ["REPEATABLE READ", "SERIALIZABLE"] {
+        let refusal = Error::IsolationTooStrict { experiment: id, isolation: isolation.to_owned() };
+        let begin = format!("BEGIN ISOLATION LEVEL {isolation}");
+        for sql in [
+            "INSERT INTO model_experiment_variant (experiment_id, label, weight) VALUES ('$id', 'new', 9)",
+            "UPDATE model_experiment_variant SET weight = 9 WHERE id = '$variant'",
+            "UPDATE model_experiment_variant SET label = 'new' WHERE id = '$variant'",
+            "DELETE FROM model_experiment_variant WHERE id = '$variant'",
+            "INSERT INTO model_experiment_variant_version (variant_id, upstream, encrypted_api_key)
+             VALUES ('$variant', '{}', '{}')",
+            "DELETE FROM model_experiment_variant_version WHERE variant_id = '$variant'",
+            "UPDATE model_experiment SET status = 'active', started_at = now() WHERE id = '$id'",
+        ] {
+            raw(conn, &begin).await.unwrap();
+            let sql = sql.replace("$id", &id.to_string()).replace("$variant", &variant.to_string());
+            assert_eq!(refused(conn, &sql).await, refusal, "{sql}");
+            raw(conn, "ROLLBACK").await.unwrap();
         }
-        outcome => panic!("{outcome:?}"),
+
+        let new = NewVersion::with_key(&upstream, &key);
+        for operation in 0..7 {
+            let outcome = within(conn, isolation, async |conn| match operation {
+                0 => experiments::add_variant(conn, id, &name, weight(9)).await.map(drop),
+                1 => experiments::set_weight(conn, variant, weight(9)).await.map(drop),
+                2 => experiments::set_label(conn, variant, &name).await.map(drop),
+                3 => experiments::remove_variant(conn, variant).await,
+                4 => experiments::publish(conn, variant, new).await.map(drop),
+                5 => experiments::rotate_key(conn, variant, &key).await.map(drop),
+                _ => experiments::activate(conn, id).await.map(drop),
+            })
+            .await;
+            assert_eq!(outcome, Err(refusal.clone()), "operation {operation}");
+        }
     }
-    raw(other, "ROLLBACK; BEGIN ISOLATION LEVEL SERIALIZABLE").await.unwrap();
-    assert_eq!(experiments::activate(other, id).await.unwrap().status, Status::Active);
+    assert_eq!(experiments::list_current_versions(conn, id).await.unwrap(), before);
+
+    // A session's own default doesn't matter to an operation's own transaction.
+    let defaults = "SET default_transaction_isolation = 'serializable';
+        SET default_transaction_read_only = on";
+    raw(conn, defaults).await.unwrap();
+    experiments::rotate_key(conn, variant, &key).await.unwrap();
+    assert_eq!(experiments::activate(conn, id).await.unwrap().status, Status::Active);
+}
+
+/// Runs `work` in a transaction of the caller's at `isolation`, which began before.
+async fn within(
+    conn: &mut AsyncPgConnection,
+    isolation: &str,
+    work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<()>,
+) -> Result<()> {
+    AnsiTransactionManager::begin_transaction_sql(
+        conn,
+        &format!("BEGIN ISOLATION LEVEL {isolation}"),
+    )
+    .await
+    .unwrap();
+    let outcome = work(conn).await;
+    AnsiTransactionManager::rollback_transaction(conn).await.unwrap();
+    outcome
 }
 
 #[tokio::test]
@@ -566,21 +625,18 @@ async fn a_writer_that_waits_for_an_operation_does_not_block_it() {
 }
 
 #[tokio::test]
-async fn recording_is_not_guarded() {
+async fn recording_fires_no_guard() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
-    let triggers = "SELECT string_agg(DISTINCT relname, ' ' ORDER BY relname) AS text
-        FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid WHERE NOT tgisinternal";
-    assert_eq!(
-        text(conn, triggers).await,
-        "model_experiment model_experiment_variant model_experiment_variant_version"
-    );
-    let functions = "SELECT count(*) AS number FROM pg_proc
-        WHERE pronamespace = 'public'::regnamespace AND prolang = (SELECT oid FROM pg_language WHERE lanname = 'plpgsql')";
-    assert_eq!(number(conn, functions).await, 14);
+    // 4 is an insertion.
+    let triggers = "SELECT count(*) AS number FROM pg_trigger
+        WHERE NOT tgisinternal AND tgrelid = 'microdollar_usage'::regclass
+        OR NOT tgisinternal AND tgrelid = 'model_experiment_request'::regclass AND tgtype & 4 <> 0";
+    assert_eq!(number(conn, triggers).await, 0);
     // On a distributed table a trigger can't notify, and its table has another name.
-    let unportable = format!("{functions} AND prosrc ~* 'notify|tg_(table|rel|name)'");
-    assert_eq!(number(conn, &unportable).await, 0);
+    let unportable = "SELECT count(*) AS number FROM pg_proc
+        WHERE proname LIKE 'model_experiment%' AND prosrc ~* 'notify|tg_(table_name|relname)'";
+    assert_eq!(number(conn, unportable).await, 0);
 }
 
 #[tokio::test]
@@ -591,8 +647,7 @@ async fn a_full_database_is_dumped_and_restored_with_its_guards() {
         let id = experiment_in(conn, status).await;
         let variant = first_variant(conn, id).await;
         let now = Timestamp::now();
-        let version =
-            experiments::find_current_version(conn, variant, now).await.unwrap().unwrap().id;
+        let version = experiments::find_version_at(conn, variant, now).await.unwrap().unwrap().id;
         let (usage, request) = (Usage::new("user-1"), request(version));
         record_new(conn, &usage, &request).await;
     }

@@ -1,7 +1,7 @@
 //! Listing experiments: newest first, filtered, page by page.
 
 use crate::support::TestDatabase;
-use crate::support::fixtures::{active, draft, public_model_id, raw};
+use crate::support::fixtures::{active, draft, public_model_id, raw_unguarded};
 use model_experiments::Page;
 use model_experiments::experiments::{self, ExperimentFilter};
 use model_experiments::values::{ExperimentId, Status};
@@ -15,13 +15,12 @@ async fn pages_neither_repeat_nor_skip_even_where_instants_are_the_same() {
     for number in 0..7 {
         draft(conn, &format!("partner/{number}")).await;
     }
-    raw(
+    raw_unguarded(
         conn,
         "UPDATE model_experiment SET created_at = date_trunc('day', now())
          WHERE public_model_id IN ('partner/2', 'partner/3', 'partner/4')",
     )
-    .await
-    .unwrap();
+    .await;
     let filter = ExperimentFilter::default();
     let whole = experiments::list(conn, &filter, Page::first(ALL)).await.unwrap();
     assert_eq!(whole.len(), 7);

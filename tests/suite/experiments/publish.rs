@@ -27,7 +27,7 @@ async fn history(conn: &mut AsyncPgConnection, variant: VariantId) -> Vec<Versio
 }
 
 async fn current(conn: &mut AsyncPgConnection, variant: VariantId, at: Timestamp) -> VersionId {
-    experiments::find_current_version(conn, variant, at).await.unwrap().unwrap().id
+    experiments::find_version_at(conn, variant, at).await.unwrap().unwrap().id
 }
 
 /// The key that the only variant of an active experiment is called with.
@@ -224,7 +224,7 @@ async fn of_versions_effective_at_one_instant_the_highest_id_is_current() {
     let high = high.parse().unwrap();
     assert_eq!(current(conn, version.variant_id, version.effective_at).await, high);
     let now = Timestamp::now();
-    let listed = experiments::list_current_versions(conn, id, now).await.unwrap();
+    let listed = experiments::list_versions_at(conn, id, now).await.unwrap();
     assert!(listed.iter().any(|(_, current)| current.as_ref().is_some_and(|of| of.id == high)));
     let model = active.experiment.public_model_id;
     let routed = routing::load(conn, &model).await.unwrap().unwrap();
@@ -292,7 +292,7 @@ async fn an_unknown_variant_or_a_bad_user_is_refused() {
     let not_found = Error::VariantNotFound(variant);
     let listed = experiments::list_versions(conn, variant, Page::first(1)).await;
     assert_eq!(listed, Err(not_found.clone()));
-    let found = experiments::find_current_version(conn, variant, Timestamp::now()).await;
+    let found = experiments::find_version_at(conn, variant, Timestamp::now()).await;
     assert_eq!(found, Err(not_found));
 
     let variant = ready(conn, "partner/foo").await.control.id;
@@ -345,7 +345,7 @@ async fn every_variant_is_listed_with_its_current_version() {
     ];
     expected.sort_by_key(|(variant, _)| variant.id);
     let swapped = publish_now(conn, ready.candidate.id, "rc2").await;
-    assert_eq!(experiments::list_current_versions(conn, id, at).await.unwrap(), expected);
+    assert_eq!(experiments::list_versions_at(conn, id, at).await.unwrap(), expected);
 
     for (variant, version) in &mut expected {
         if variant.id == ready.candidate.id {
@@ -353,16 +353,16 @@ async fn every_variant_is_listed_with_its_current_version() {
         }
     }
     assert_eq!(
-        experiments::list_current_versions(conn, id, swapped.effective_at).await.unwrap(),
+        experiments::list_versions_at(conn, id, swapped.effective_at).await.unwrap(),
         expected
     );
     let long_ago = at - Duration::days(1);
-    let none = experiments::list_current_versions(conn, id, long_ago).await.unwrap();
+    let none = experiments::list_versions_at(conn, id, long_ago).await.unwrap();
     assert_eq!(none.len(), 3);
     assert!(none.iter().all(|(_, version)| version.is_none()));
 
     let unknown = ExperimentId::from(Uuid::now_v7());
-    let listed = experiments::list_current_versions(conn, unknown, at).await;
+    let listed = experiments::list_versions_at(conn, unknown, at).await;
     assert_eq!(listed, Err(Error::ExperimentNotFound(unknown)));
 }
 

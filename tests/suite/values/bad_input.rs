@@ -6,7 +6,7 @@ use crate::support::fixtures::{
     upstream,
 };
 use crate::support::{TestDatabase, options};
-use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::connection::InstrumentationEvent;
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use model_experiments::experiments::{
@@ -245,9 +245,7 @@ async fn the_first_and_the_last_instant_are_stored_as_they_were_given() {
     let conn = &mut db.connect().await;
     let foo = active(conn, "partner/foo").await;
     let (id, variant, version) = (foo.experiment.id, foo.control.id, foo.control_version.id);
-    let first = NaiveDate::from_ymd_opt(-4713, 11, 24).unwrap().and_time(NaiveTime::MIN).and_utc();
-    let first = Timestamp::try_from(first).unwrap();
-    let last = Timestamp::try_from(DateTime::<Utc>::MAX_UTC).unwrap();
+    let (first, last) = (Timestamp::MIN, Timestamp::MAX);
     for created_at in [first, last] {
         let usage = Usage { created_at, ..Usage::new("user-1") };
         for expected in [Outcome::Recorded, Outcome::AlreadyRecorded] {
@@ -272,24 +270,24 @@ async fn the_first_and_the_last_instant_are_stored_as_they_were_given() {
     let scheduled = NewVersion::keeping_key(&upstream).effective_at(last);
     let published = experiments::publish(conn, variant, scheduled).await.unwrap();
     assert_eq!(published.effective_at, last);
-    let current = experiments::find_current_version(conn, variant, last).await;
+    let current = experiments::find_version_at(conn, variant, last).await;
     assert_eq!(current, Ok(Some(published)));
-    assert_eq!(experiments::find_current_version(conn, variant, first).await, Ok(None));
+    assert_eq!(experiments::find_version_at(conn, variant, first).await, Ok(None));
 }
 
 #[tokio::test]
-async fn a_page_after_an_instant_that_postgresql_does_not_know_is_refused() {
+async fn a_page_after_an_instant_beyond_the_year_9999_or_before_1_is_refused() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let foo = active(conn, "partner/foo").await;
     // A cursor holds a timestamp, and none can be made of such an instant.
     let before = Timestamp::try_from(DateTime::<Utc>::MIN_UTC).map_err(Error::from);
-    assert_refused(before, "timestamp", "must not lie before 4714-11-24 BC");
+    assert_refused(before, "timestamp", "must lie in the years 1 to 9999");
     let json = json!({"at": DateTime::<Utc>::MIN_UTC, "id": foo.experiment.id});
     let error = serde_json::from_value::<Cursor<ExperimentId>>(json).unwrap_err();
-    assert_eq!(error.to_string(), "timestamp must not lie before 4714-11-24 BC");
+    assert_eq!(error.to_string(), "timestamp must lie in the years 1 to 9999");
 
-    let (at, all) = (DateTime::<Utc>::MAX_UTC.try_into().unwrap(), ExperimentFilter::default());
+    let (at, all) = (Timestamp::MAX, ExperimentFilter::default());
     let after = Page::after(Cursor { at, id: foo.experiment.id }, 9);
     assert_eq!(experiments::list(conn, &all, after).await, Ok(vec![foo.experiment]));
     let after = Page::after(Cursor { at, id: foo.control_version.id }, 9);
@@ -298,18 +296,35 @@ async fn a_page_after_an_instant_that_postgresql_does_not_know_is_refused() {
 }
 
 #[tokio::test]
-async fn an_instant_that_chrono_does_not_know_is_unreadable() {
+async fn an_instant_beyond_the_range_is_read_as_the_end_of_it() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     let foo = active(conn, "partner/foo").await;
+    let other = active(conn, "partner/bar").await.experiment;
+    let id = foo.experiment.id;
+    // As in a deployment whose rows are older than the check.
     unguard(conn).await;
-    for instant in ["294276-12-31 23:59:59.999999+00", "262143-01-01 00:00:00+00"] {
-        let sql = format!("UPDATE model_experiment SET started_at = '{instant}'");
+    raw(conn, "ALTER TABLE model_experiment DROP CONSTRAINT model_experiment_instants_valid")
+        .await
+        .unwrap();
+    for (instant, end) in [
+        ("infinity", Timestamp::MAX),
+        ("-infinity", Timestamp::MIN),
+        ("294276-12-31 23:59:59.999999+00", Timestamp::MAX),
+        ("10000-01-01 00:00:00+00", Timestamp::MAX),
+        ("4714-11-24 00:00:00+00 BC", Timestamp::MIN),
+    ] {
+        let sql = format!(
+            "UPDATE model_experiment SET created_at = '{instant}', updated_at = '{instant}',
+             started_at = '{instant}' WHERE id = '{id}'"
+        );
         raw(conn, &sql).await.unwrap();
-        match experiments::find(conn, foo.experiment.id).await {
-            Err(Error::Unreadable(of)) => assert_eq!(of.column, "started_at", "{instant}"),
-            outcome => panic!("{instant}: {outcome:?}"),
-        }
+        let found = experiments::find(conn, id).await.unwrap().unwrap();
+        assert_eq!((found.created_at, found.updated_at), (end, end), "{instant}");
+        assert_eq!(found.started_at, Some(end));
+        let page = Page::first(9);
+        let listed = experiments::list(conn, &ExperimentFilter::default(), page).await.unwrap();
+        assert!(listed.contains(&found) && listed.contains(&other));
     }
 }
 
@@ -319,7 +334,7 @@ async fn the_least_and_the_greatest_numbers_are_recorded_exactly() {
     let conn = &mut db.connect().await;
     let foo = active(conn, "partner/foo").await;
     let epoch = Timestamp::try_from(DateTime::UNIX_EPOCH).unwrap();
-    let window = epoch..DateTime::<Utc>::MAX_UTC.try_into().unwrap();
+    let window = epoch..Timestamp::MAX;
     // All five sums are the same.
     let total = async |conn: &mut AsyncPgConnection| {
         let summaries = summary::by_version(conn, foo.experiment.id, &window).await?;

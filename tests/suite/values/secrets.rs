@@ -6,7 +6,7 @@ use model_experiments::Page;
 use model_experiments::experiments::{self, NewVersion};
 use model_experiments::reports::overview;
 use model_experiments::routing::{self, Subject};
-use model_experiments::values::{EncryptedApiKey, Timestamp};
+use model_experiments::values::EncryptedApiKey;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::io::Write;
@@ -86,7 +86,7 @@ async fn nothing_that_is_read_shows_a_key_in_any_form() {
     let conn = &mut db.connect().await;
     let active = active(conn, "partner/foo").await;
     let (id, variant) = (active.experiment.id, active.control.id);
-    let overview = overview::of_experiment(conn, id, Timestamp::now()).await.unwrap();
+    let overview = overview::of_experiment(conn, id).await.unwrap();
     let history = experiments::list_versions(conn, variant, Page::first(9)).await.unwrap();
     let routed = routing::load(conn, &active.experiment.public_model_id).await.unwrap().unwrap();
     let route = routed.route(Subject::user("u"));

@@ -35,8 +35,6 @@ async fn are_named_by_table_column_and_row() {
         conn,
         "ALTER TABLE model_experiment DROP CONSTRAINT model_experiment_status_valid;
          ALTER TABLE model_experiment_variant DROP CONSTRAINT model_experiment_variant_weight_positive;
-         ALTER TABLE model_experiment_variant_version
-            DROP CONSTRAINT model_experiment_variant_version_effective_at_valid;
          ALTER TABLE model_experiment_request
             DROP CONSTRAINT model_experiment_request_allocation_subject_valid,
             DROP CONSTRAINT model_experiment_request_system_prompt_sha256_format,
@@ -53,7 +51,7 @@ async fn are_named_by_table_column_and_row() {
         raw(conn, &set(bad)).await.unwrap();
         let found = unreadable(experiments::find(conn, experiment).await);
         assert_eq!(place(&found), ("model_experiment", column, *experiment.as_uuid()));
-        let found = unreadable(overview::of_experiment(conn, experiment, now).await);
+        let found = unreadable(overview::of_experiment(conn, experiment).await);
         assert_eq!(place(&found), ("model_experiment", column, *experiment.as_uuid()));
         assert!(!found.to_string().contains(&format!("'{bad}'")));
         raw(conn, &set(good)).await.unwrap();
@@ -69,12 +67,9 @@ async fn are_named_by_table_column_and_row() {
             place(&unreadable(experiments::list_variants(conn, experiment).await)),
             expected
         );
+        assert_eq!(place(&unreadable(overview::of_experiment(conn, experiment).await)), expected);
         assert_eq!(
-            place(&unreadable(overview::of_experiment(conn, experiment, now).await)),
-            expected
-        );
-        assert_eq!(
-            place(&unreadable(experiments::list_current_versions(conn, experiment, now).await)),
+            place(&unreadable(experiments::list_versions_at(conn, experiment, now).await)),
             expected
         );
         if column == "label" {
@@ -97,21 +92,12 @@ async fn are_named_by_table_column_and_row() {
     assert_eq!(place(&found), expected);
     assert!(found.reason.contains("upstream.base_url must be an absolute"), "{found}");
     assert_eq!(
-        place(&unreadable(experiments::find_current_version(conn, control, now).await)),
+        place(&unreadable(experiments::find_version_at(conn, control, now).await)),
         expected
     );
-    assert_eq!(place(&unreadable(overview::of_experiment(conn, experiment, now).await)), expected);
+    assert_eq!(place(&unreadable(overview::of_experiment(conn, experiment).await)), expected);
 
     raw(conn, &set(&serde_json::to_string(&foo.control_version.upstream).unwrap())).await.unwrap();
-    let set = "UPDATE model_experiment_variant_version SET effective_at = '-infinity'";
-    raw(conn, &format!("{set} WHERE id = '{version}'")).await.unwrap();
-    let expected = ("model_experiment_variant_version", "effective_at", *version.as_uuid());
-    assert_eq!(
-        place(&unreadable(experiments::find_current_version(conn, control, now).await)),
-        expected
-    );
-    assert_eq!(place(&unreadable(overview::of_experiment(conn, experiment, now).await)), expected);
-
     for column in ["allocation_subject", "system_prompt_sha256", "request_body_sha256"] {
         let swap = |from: &str, to: &str| {
             format!(

@@ -10,7 +10,7 @@ pub mod strategy;
 
 use crate::experiments::model::answer::Answer;
 use crate::experiments::model::known::Known;
-use crate::experiments::model::operations::{Moment, Operation, REFUSALS, refusal};
+use crate::experiments::model::operations::{Operation, REFUSALS, refusal};
 use crate::experiments::model::rules::Model;
 use crate::random;
 use crate::support::TestDatabase;
@@ -117,7 +117,7 @@ async fn step(
 
 /// Operations that read everything.
 fn everything(known: &Known) -> Vec<Operation> {
-    let overview = |experiment| Operation::FindOverview { experiment, at: Moment::Latest };
+    let overview = |experiment| Operation::FindOverview { experiment };
     let history = |variant| Operation::ReadHistory { variant, page: 100 };
     (0..known.experiments.len())
         .map(overview)

@@ -94,7 +94,6 @@ pub enum Operation {
     },
     FindOverview {
         experiment: usize,
-        at: Moment,
     },
     ReadHistory {
         variant: usize,

@@ -5,7 +5,7 @@
 
 use crate::experiments::model::answer::{Answer, CurrentVersions, Routed, Served};
 use crate::experiments::model::known::{API_KEYS, Known, TIE_KEY};
-use crate::experiments::model::operations::Operation;
+use crate::experiments::model::operations::{Moment, Operation};
 use crate::experiments::model::run::OPERATOR;
 use crate::support::fixtures::{label, picked, upstream, weight};
 use chrono::Duration;
@@ -143,9 +143,9 @@ impl Model {
                 let id = self.experiment(known.experiment(experiment))?.id;
                 Answer::CurrentVersions(self.current_versions(id, known.moment(at)))
             }
-            Op::FindOverview { experiment, at } => {
+            Op::FindOverview { experiment } => {
                 let found = self.experiment(known.experiment(experiment))?;
-                let current = self.current_versions(found.id, known.moment(at));
+                let current = self.current_versions(found.id, known.moment(Moment::Latest));
                 Answer::Overview(found.clone(), current)
             }
             Op::ReadHistory { variant, .. } => {
@@ -373,7 +373,7 @@ impl Model {
         new.upstream = upstream(name);
         new.created_by = Some(OPERATOR.to_owned());
         new.created_at = self.later(told.created_at);
-        new.effective_at = at.unwrap_or_else(|| self.later(told.effective_at));
+        new.effective_at = at.unwrap_or(new.created_at);
         self.versions.push(Published { version: new.clone(), key });
         Ok(new)
     }

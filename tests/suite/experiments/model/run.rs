@@ -2,7 +2,7 @@
 
 use crate::experiments::model::answer::{Answer, Routed, Served};
 use crate::experiments::model::known::{Known, TIE_KEY, key};
-use crate::experiments::model::operations::Operation;
+use crate::experiments::model::operations::{Moment, Operation};
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use model_experiments::experiments::{
@@ -133,17 +133,25 @@ pub async fn run(
                 None => Route::NotExperimented,
             }))
         }
+        Op::FindCurrent { variant, at: Moment::Latest } => {
+            let id = known.variant(variant);
+            Answer::Current(experiments::find_current_version(conn, id).await?)
+        }
         Op::FindCurrent { variant, at } => {
             let (id, at) = (known.variant(variant), known.moment(at));
-            Answer::Current(experiments::find_current_version(conn, id, at).await?)
+            Answer::Current(experiments::find_version_at(conn, id, at).await?)
+        }
+        Op::ListCurrent { experiment, at: Moment::Latest } => {
+            let id = known.experiment(experiment);
+            Answer::CurrentVersions(experiments::list_current_versions(conn, id).await?)
         }
         Op::ListCurrent { experiment, at } => {
             let (id, at) = (known.experiment(experiment), known.moment(at));
-            Answer::CurrentVersions(experiments::list_current_versions(conn, id, at).await?)
+            Answer::CurrentVersions(experiments::list_versions_at(conn, id, at).await?)
         }
-        Op::FindOverview { experiment, at } => {
-            let (id, at) = (known.experiment(experiment), known.moment(at));
-            let overview = overview::of_experiment(conn, id, at).await?;
+        Op::FindOverview { experiment } => {
+            let id = known.experiment(experiment);
+            let overview = overview::of_experiment(conn, id).await?;
             let variants = overview.variants.into_iter().map(|of| (of.variant, of.current));
             Answer::Overview(overview.experiment, variants.collect())
         }

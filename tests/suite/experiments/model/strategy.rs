@@ -128,8 +128,7 @@ fn reading() -> impl Strategy<Value = Operation> {
         4 => (variant(), moment()).prop_map(|(variant, at)| Operation::FindCurrent { variant, at }),
         3 => (experiment(), moment())
             .prop_map(|(experiment, at)| Operation::ListCurrent { experiment, at }),
-        3 => (experiment(), moment())
-            .prop_map(|(experiment, at)| Operation::FindOverview { experiment, at }),
+        3 => experiment().prop_map(|experiment| Operation::FindOverview { experiment }),
         2 => (variant(), 1..=3_u16)
             .prop_map(|(variant, page)| Operation::ReadHistory { variant, page }),
         3 => list,

@@ -2,7 +2,7 @@
 
 use crate::recording::record::{counted, full_usage, insert_before_second_query};
 use crate::support::fixtures::{
-    Recorded, active, number, raw, record_new, record_one, recorded, request,
+    Recorded, active, number, raw_unguarded, record_new, record_one, recorded, request,
 };
 use crate::support::{TestDatabase, connect};
 use model_experiments::Error;
@@ -78,9 +78,8 @@ async fn each_record_has_its_own_outcome_in_the_order_given() {
         record_new(conn, usage, request).await;
     }
     let id = lacking.usage.id;
-    raw(conn, &format!("DELETE FROM model_experiment_request WHERE usage_id = '{id}'"))
-        .await
-        .unwrap();
+    let delete = format!("DELETE FROM model_experiment_request WHERE usage_id = '{id}'");
+    raw_unguarded(conn, &delete).await;
     let with = |record: &Record, cost, client: &str| {
         let usage = Usage { cost, ..record.usage.clone() };
         Record::new(usage, record.request.clone().client_request_id(client))

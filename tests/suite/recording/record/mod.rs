@@ -4,7 +4,8 @@ mod many;
 mod sequences;
 
 use crate::support::fixtures::{
-    Counts, active, counts, insert_usage, number, raw, record_new, record_one, request, text,
+    Counts, active, counts, insert_usage, number, raw, raw_unguarded, record_new, record_one,
+    request, text,
 };
 use crate::support::{TestDatabase, connect};
 use chrono::TimeZone;
@@ -256,7 +257,7 @@ async fn a_usage_that_was_billed_first_is_attributed_later() {
     let unknown = UsageId::new();
     assert_eq!(record::attribute(conn, unknown, &new).await, Err(Error::UsageNotFound(unknown)));
     let version = VersionId::from(Uuid::now_v7());
-    raw(conn, "DELETE FROM model_experiment_request").await.unwrap();
+    raw_unguarded(conn, "DELETE FROM model_experiment_request").await;
     assert_eq!(
         record::attribute(conn, id, &request(version)).await,
         Err(Error::VersionNotFound(version))
@@ -323,7 +324,7 @@ async fn a_usage_that_lacks_its_request_gets_it_when_both_are_recorded() {
     let version = active(conn, "partner/foo").await.control_version.id;
     let usage = full_usage();
     record_new(conn, &usage, &request(version)).await;
-    raw(conn, "DELETE FROM model_experiment_request").await.unwrap();
+    raw_unguarded(conn, "DELETE FROM model_experiment_request").await;
 
     let changed = Usage { cost: 0, ..usage.clone() };
     let conflict = Error::RecordedDifferently { usage: usage.id, columns: vec!["cost"] };

@@ -42,7 +42,7 @@ async fn outcomes(conn: &mut AsyncPgConnection) {
         "UPDATE {versions} SET upstream = '{{}}' {of_broken};
          UPDATE {versions} SET effective_at = now() + interval '1 day' {of_not_yet};
          INSERT INTO {versions} (variant_id, upstream, encrypted_api_key, effective_at)
-            SELECT variant_id, upstream, encrypted_api_key, '290000-01-01Z' FROM {versions} {of_far};
+            SELECT variant_id, upstream, encrypted_api_key, '9999-01-01Z' FROM {versions} {of_far};
          UPDATE model_experiment SET public_model_id = 'partner/not yet'
             WHERE public_model_id = 'partner/not-yet';
          ALTER TABLE model_experiment_variant DROP CONSTRAINT model_experiment_variant_weight_positive;

@@ -295,5 +295,5 @@ async fn a_version_that_served_stays_when_the_databases_clock_is_set_back() {
     let served = served(&cache, "partner/foo");
     assert_eq!(served.version, ahead.version);
     let now = database_time(conn).await;
-    assert_eq!(experiments::find_current_version(conn, first.variant, now).await.unwrap(), None);
+    assert_eq!(experiments::find_version_at(conn, first.variant, now).await.unwrap(), None);
 }

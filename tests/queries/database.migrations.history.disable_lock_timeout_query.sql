@@ -1,2 +1,0 @@
-SELECT
-  set_config($1, $2, $3)

@@ -1,2 +1,0 @@
-SELECT
-  pg_advisory_lock($1)

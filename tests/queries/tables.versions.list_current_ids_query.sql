@@ -1,0 +1,51 @@
+SELECT
+  "model_experiment_variant"."id",
+  "model_experiment_variant"."label",
+  (
+    SELECT
+      "newest"."id"
+    FROM
+      "model_experiment_variant_version" AS "newest"
+    WHERE
+      (
+        (
+          "newest"."variant_id" = "model_experiment_variant"."id"
+        )
+        AND (
+          "newest"."effective_at" = (
+            SELECT
+              "earlier"."effective_at"
+            FROM
+              "model_experiment_variant_version" AS "earlier"
+            WHERE
+              (
+                (
+                  "earlier"."variant_id" = "model_experiment_variant"."id"
+                )
+                AND (
+                  (
+                    "earlier"."effective_at" <= greatest(statement_timestamp(), $1)
+                  )
+                  OR (
+                    "earlier"."effective_at" <= "earlier"."created_at"
+                  )
+                )
+              )
+            ORDER BY
+              "earlier"."effective_at" DESC
+            LIMIT
+              1
+          )
+        )
+      )
+    ORDER BY
+      "newest"."id" DESC
+    LIMIT
+      1
+  )
+FROM
+  "model_experiment_variant"
+WHERE
+  ("model_experiment_variant"."experiment_id" = $2)
+ORDER BY
+  "model_experiment_variant"."id"
