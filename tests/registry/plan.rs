@@ -235,7 +235,7 @@ async fn queries_read_what_they_return_by_their_indexes_after_any_number_of_vers
         .collect();
     assert!(failures.is_empty(), "not as registered:\n{}", failures.join("\n"));
 
-    assert_eq!(long.len(), 2 * 5);
+    assert_eq!(long.len(), 2 * 7);
     for Planned { name, mode, found: long, .. } in long {
         let short_name = name.strip_suffix(seed::LONG).unwrap();
         let short = short.iter().find(|short| short.name == short_name && short.mode == mode);

@@ -4,6 +4,7 @@ mod catalogue;
 mod constraints;
 mod migrations;
 mod pool;
+mod privileges;
 mod rights;
 mod statements;
 mod tls;
