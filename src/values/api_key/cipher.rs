@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
+use std::sync::Arc;
 
 use crate::values::api_key::encrypted::EncryptedApiKey;
 use crate::values::invalid::InvalidValue;
@@ -21,6 +22,16 @@ const MAX_API_KEY: usize = MAX_TEXT / 4 * 3;
 /// associated data. Each encryption draws a random 12-byte nonce, so a master key may encrypt at
 /// most 2³² API keys (NIST SP 800-38D, 8.3).
 ///
+/// Master keys and decrypted API keys are overwritten on the heap before it is freed. Copies on the
+/// stack aren't.
+///
+/// # Logs
+///
+/// At the level `DEBUG`, the database driver logs the parameters of every statement through the
+/// `log` crate: encrypted API keys, hashes of prompts and ids of users. Keep that level off for its
+/// target, with `tokio_postgres=info` in an `EnvFilter`, or a `max_level_info` feature of `log`. At
+/// `INFO` it logs nothing that a statement holds.
+///
 /// ```
 /// use model_experiments::values::ApiKeyCipher;
 /// use secrecy::{ExposeSecret, SecretString};
@@ -33,8 +44,9 @@ const MAX_API_KEY: usize = MAX_TEXT / 4 * 3;
 /// ```
 #[derive(Clone)]
 pub struct ApiKeyCipher {
-    primary: Aes256Gcm,
-    previous: Vec<Aes256Gcm>,
+    // Shared, because whatever moves a key leaves a copy of it behind, such as a vector that grows.
+    primary: Arc<Aes256Gcm>,
+    previous: Vec<Arc<Aes256Gcm>>,
 }
 
 /// Error of encrypting or decrypting an API key, which it never quotes.
@@ -125,7 +137,7 @@ fn decrypt_with(key: &Aes256Gcm, api_key: &EncryptedApiKey) -> Option<Zeroizing<
     Some(buffer)
 }
 
-fn master_key(base64: &SecretString) -> Result<Aes256Gcm, InvalidValue> {
+fn master_key(base64: &SecretString) -> Result<Arc<Aes256Gcm>, InvalidValue> {
     let invalid = || InvalidValue::new("master key", "must be the base64 of 32 bytes");
     // One byte longer than a key, so that longer input isn't cut to one.
     let mut bytes = Zeroizing::new([0; 33]);
@@ -133,7 +145,7 @@ fn master_key(base64: &SecretString) -> Result<Aes256Gcm, InvalidValue> {
         .decode_slice(base64.expose_secret(), bytes.as_mut_slice())
         .map_err(|_| invalid())?;
     let key: &Key<Aes256Gcm> = bytes[..length].try_into().map_err(|_| invalid())?;
-    Ok(Aes256Gcm::new(key))
+    Ok(Arc::new(Aes256Gcm::new(key)))
 }
 
 impl fmt::Debug for ApiKeyCipher {
