@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::timeout;
+use tokio_postgres::CancelToken;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -67,25 +68,30 @@ impl ConnectOptions {
                 "the connection URL must begin with postgres:// or postgresql://".to_owned(),
             ));
         }
-        // User name and password end at the first @ and may contain any character.
+        require_one_at_sign(url)?;
+        // User name and password end at the @ and may contain any other character.
         let authority = url.find('@').unwrap_or_default();
         let options = url[authority..].find('?').map_or(url.len(), |at| authority + at);
         let (base, query) = url.split_at(options);
         let query = query.trim_start_matches('?');
         let mut mode = None;
         let mut root_cert = None;
+        let mut has_password = false;
         let mut rest = Vec::new();
         for option in query.split('&').filter(|option| !option.is_empty()) {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
             match decoded(name)?.as_str() {
                 "sslmode" => mode = Some(decoded(value)?.parse()?),
                 "sslrootcert" => root_cert = Some(decoded(value)?),
-                _ => rest.push(option),
+                name => {
+                    has_password |= name == "password";
+                    rest.push(option);
+                }
             }
         }
         let mut config: tokio_postgres::Config = format!("{base}?{}", rest.join("&"))
             .parse()
-            .map_err(|error| unparsable(query, error))?;
+            .map_err(|error| unparsable(error, authority > 0 && !has_password))?;
         let (mode, root_cert) = match (mode, root_cert.as_deref()) {
             (None | Some(TlsMode::VerifyFull), Some("system")) => (TlsMode::VerifyFull, None),
             (Some(_), Some("system")) => {
@@ -163,6 +169,9 @@ impl ConnectOptions {
 
     /// Connects, outside of any pool.
     ///
+    /// The server finishes a statement whose future was dropped, as long as its timeout allows. A
+    /// [`Pool`](crate::Pool) cancels it; here, [`AsyncPgConnection::cancel_token`] does.
+    ///
     /// # Errors
     ///
     /// [`Error::Transient`] when the server can't be reached, [`Error::Configuration`] when it
@@ -181,6 +190,16 @@ impl ConnectOptions {
             }
         };
         connected.map_err(Error::from_connection)
+    }
+
+    /// Asks the server to cancel the running statement of the connection that `token` is of. The
+    /// server doesn't say whether there was one.
+    pub(crate) async fn cancel(&self, token: &CancelToken) -> Result<()> {
+        let asked = match self.tls.clone() {
+            Some(tls) => token.cancel_query(tls).await,
+            None => token.cancel_query(tokio_postgres::NoTls).await,
+        };
+        asked.map_err(refused)
     }
 }
 
@@ -218,13 +237,31 @@ fn unusable(invalid: InvalidValue) -> Error {
     Error::configuration(Cause::of(invalid))
 }
 
-/// The error of a URL that can't be parsed, without text that may be part of a password.
-fn unparsable(query: &str, error: tokio_postgres::Error) -> Error {
-    const WHAT: &str = "the connection URL can't be parsed";
-    if query.contains('@') {
-        return Error::configuration(format!("{WHAT}; if its password contains @, write %40"));
+/// Refuses a URL whose password has an unescaped @, so that no piece of it is taken for a host.
+fn require_one_at_sign(url: &str) -> Result<()> {
+    let (before, after) = url.split_once('@').unwrap_or((url, ""));
+    let is_in_option = before.split_once('?').is_some_and(|(_, text)| text.contains("password="));
+    if after.contains('@') || (is_in_option && before.len() < url.len()) {
+        return Err(Error::configuration(
+            "the connection URL can't be parsed: write %40 for each @ except the one before the \
+             host"
+                .to_owned(),
+        ));
     }
-    Error::configuration(failed(WHAT, error))
+    Ok(())
+}
+
+/// The error of a URL that can't be parsed. It names an unknown option only if the name `is_safe`:
+/// otherwise it may be a piece of a password with an unescaped &.
+fn unparsable(error: tokio_postgres::Error, is_safe: bool) -> Error {
+    const WHAT: &str = "the connection URL can't be parsed";
+    if is_safe {
+        Error::configuration(failed(WHAT, error))
+    } else {
+        Error::configuration(format!(
+            "{WHAT}: check its host, port and options, and write %26 for & in a password"
+        ))
+    }
 }
 
 /// The error of a connection that the server refused, or that failed on the way.
@@ -258,6 +295,9 @@ fn failed(what: &str, error: tokio_postgres::Error) -> Cause {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
 
     fn refusal(url: &str) -> String {
         match ConnectOptions::parse(url) {
@@ -384,6 +424,87 @@ mod tests {
         }
         let error = refusal("postgres://db.example/?application_name=%ff");
         assert!(error.contains("can't be parsed"), "{error}");
+    }
+
+    /// A password with reserved characters, and none that an error's own words contain.
+    fn password() -> impl Strategy<Value = String> {
+        const PIECES: [&str; 14] =
+            ["QXZ", "JQ", "7", "9X", "Z", "@", "&", "?", "=", "/", ":", "#", "%", "%7A"];
+        vec(select(&PIECES[..]), 2..12).prop_map(|pieces| pieces.concat())
+    }
+
+    /// An error with all that its sources say.
+    fn whole(error: &Error) -> String {
+        format!("{error} {error:?} {}", Cause::with_sources(error))
+    }
+
+    #[track_caller]
+    fn assert_hides(text: &str, password: &str, url: &str) {
+        for run in password.as_bytes().windows(4) {
+            let run = str::from_utf8(run).unwrap();
+            assert!(!text.contains(run), "{run} of {url}: {text}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_000) })]
+
+        #[test]
+        fn no_piece_of_a_password_is_shown_or_taken_for_something_else(password in password()) {
+            for form in [
+                "u:*@h/d",
+                "u:*@h/d?application_name=g",
+                "u:*@h/d?colour=red",
+                "u:*@h:port/d",
+                "u:*@h/d?sslmode=no",
+                "u@h/d?password=*",
+                "u@h/d?password=*&application_name=g",
+                "h/d?user=u&password=*",
+                "h:5432/d?password=*&user=u&colour=red",
+            ] {
+                let url = format!("postgres://{}", form.replace('*', &password));
+                match ConnectOptions::parse(&url) {
+                    Err(error) => assert_hides(&whole(&error), &password, &url),
+                    Ok(ConnectOptions { mut config, .. }) => {
+                        config.password("");
+                        assert_hides(&format!("{config:?}"), &password, &url);
+                    }
+                }
+            }
+            // Without a host, a password may look like a port and a database. Its @ ends it.
+            for form in ["u:*", "u:*?colour=red", "u:5432?*=red"] {
+                let password = password.replace('@', "");
+                let url = format!("postgres://{}", form.replace('*', &password));
+                if let Err(error) = ConnectOptions::parse(&url) {
+                    assert_hides(&whole(&error), &password, &url);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_piece_of_a_password_is_not_named_as_an_option() {
+        for url in [
+            "postgres://h/d?user=u&password=pa&secret=x",
+            "postgres://h/d?password=pa&secret&application_name=x",
+            "postgres://u@h/d?p%61ssword=pa&secret=x",
+            "postgres://h/d?secret=x",
+        ] {
+            let error = ConnectOptions::parse(url).unwrap_err();
+            assert!(!whole(&error).contains("secret"), "{error:?}");
+            assert!(error.to_string().contains("%26"), "{error}");
+        }
+        for url in [
+            "postgres://u:pa@secret@h/d",
+            "postgres://u:pa@secret/x@h/d",
+            "postgres://u:pa@h?application_name=secret@h/d",
+            "postgres://h/d?user=u&password=pa@secret",
+            "postgres://u@h/d?password=pa@secret",
+        ] {
+            let error = ConnectOptions::parse(url).unwrap_err();
+            assert!(!whole(&error).contains("secret"), "{error:?}");
+            assert!(error.to_string().contains("%40"), "{error}");
+        }
     }
 
     #[test]

@@ -1,25 +1,42 @@
 //! A pool of connections.
 
-use deadpool::Runtime;
+use deadpool::{Runtime, managed};
 use derive_setters::Setters;
-use diesel_async::AsyncPgConnection;
-use diesel_async::pooled_connection::deadpool::Pool as Deadpool;
-use diesel_async::pooled_connection::{
-    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
-};
-use futures_util::FutureExt;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::database::connect::ConnectOptions;
+use crate::database::manager::Manager;
 use crate::database::pooled_connection::PooledConnection;
 use crate::error::{Cause, Error, Result};
 use crate::sql::clock::clock;
 
 /// A pool of connections. Clones share it.
 ///
-/// Checking a connection out costs no round trip. A connection that was closed, or that a cancelled
-/// future left inside a transaction, is never handed out again.
+/// Checking a connection out costs no round trip. A connection that was closed is never handed out
+/// again.
+///
+/// # What a user leaves behind
+///
+/// Each user gets a connection as it was made. What its returned connection is checked for:
+///
+/// - A running statement, whose future was dropped: the server is asked to cancel it, and the
+///   connection is closed. The next user waits for neither.
+/// - An open transaction: the connection is closed, so that the server rolls back and releases the
+///   locks.
+/// - Settings, roles, advisory locks, `LISTEN`, cursors and temporary objects: a task resets the
+///   session in one round trip before it returns to the pool. It does so after every statement
+///   except `SELECT`, `INSERT`, `UPDATE`, `DELETE` and `MERGE` that call none but known functions,
+///   and transactions. All of this crate's operations are such.
+/// - `PREPARE`, `DEALLOCATE`, `DISCARD` and `LOAD`: the connection is closed.
+///
+/// Statements are seen by Diesel's instrumentation. A default one, set by
+/// [`set_default_instrumentation`](diesel::connection::set_default_instrumentation), sees them too.
+/// A connection on which a user sets another is closed when it returns.
+///
+/// Not seen are a trigger, rule or cast of the host's that changes a session, and the rows of a
+/// query that was dropped after the first of them arrived: the next user waits for the rest.
 ///
 /// ```no_run
 /// use model_experiments::{ConnectOptions, Pool, PoolOptions, experiments, values::ExperimentId};
@@ -33,7 +50,7 @@ use crate::sql::clock::clock;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Pool(Deadpool<AsyncPgConnection>);
+pub struct Pool(managed::Pool<Manager>);
 
 /// The size and the timeouts of a [`Pool`].
 #[derive(Debug, Clone, Setters)]
@@ -85,17 +102,7 @@ impl Pool {
         if options.max_size == 0 {
             return Err(Error::configuration("max_size must be at least 1"));
         }
-        let mut config = ManagerConfig::default();
-        // Diesel's transaction manager and the socket tell without a round trip whether a
-        // connection can be used again.
-        config.recycling_method = RecyclingMethod::Fast;
-        config.custom_setup = Box::new(move |_| {
-            let connect = connect.clone();
-            async move { connect.connect().await.map_err(Error::into_connection_error) }.boxed()
-        });
-        // The manager keeps the URL only to hand it to the setup, which has its own.
-        let manager = AsyncDieselConnectionManager::new_with_config(String::new(), config);
-        Deadpool::builder(manager)
+        managed::Pool::builder(Manager(Arc::new(connect)))
             .max_size(options.max_size)
             .wait_timeout(Some(options.wait_timeout))
             .create_timeout(Some(options.create_timeout))

@@ -1,17 +1,20 @@
 //! A connection of the pool.
 
-use diesel_async::pooled_connection::deadpool::Object;
-use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
+use deadpool::managed::Object;
+use diesel_async::AsyncPgConnection;
 use std::ops::{Deref, DerefMut};
+
+use crate::database::check_in::check_in;
+use crate::database::manager::Manager;
 
 /// A connection of a [`Pool`](crate::Pool). It returns to the pool when it is dropped.
 ///
-/// A connection that a cancelled future left inside a transaction is closed at once instead, so
-/// that the server rolls the transaction back and releases its locks.
-pub struct PooledConnection(Option<Object<AsyncPgConnection>>);
+/// Settings, roles, locks and temporary objects don't reach its next user, as [`Pool`](crate::Pool)
+/// describes.
+pub struct PooledConnection(Option<Object<Manager>>);
 
 impl PooledConnection {
-    pub(super) fn new(object: Object<AsyncPgConnection>) -> Self {
+    pub(super) fn new(object: Object<Manager>) -> Self {
         Self(Some(object))
     }
 }
@@ -21,7 +24,7 @@ impl Deref for PooledConnection {
 
     fn deref(&self) -> &AsyncPgConnection {
         match &self.0 {
-            Some(object) => object,
+            Some(object) => &object.conn,
             None => unreachable!("the connection is there until it is dropped"),
         }
     }
@@ -30,7 +33,7 @@ impl Deref for PooledConnection {
 impl DerefMut for PooledConnection {
     fn deref_mut(&mut self) -> &mut AsyncPgConnection {
         match &mut self.0 {
-            Some(object) => object,
+            Some(object) => &mut object.conn,
             None => unreachable!("the connection is there until it is dropped"),
         }
     }
@@ -38,10 +41,8 @@ impl DerefMut for PooledConnection {
 
 impl Drop for PooledConnection {
     fn drop(&mut self) {
-        let Some(mut object) = self.0.take() else { return };
-        let conn: &mut AsyncPgConnection = &mut object;
-        if AnsiTransactionManager::is_broken_transaction_manager(conn) {
-            drop(Object::take(object));
+        if let Some(object) = self.0.take() {
+            check_in(object);
         }
     }
 }

@@ -1,11 +1,10 @@
 //! Errors of Diesel, its connections and the pool.
 
-use deadpool::managed::TimeoutType;
+use deadpool::managed::{PoolError, TimeoutType};
 use diesel::ConnectionError;
 use diesel::result::{
     DatabaseErrorInformation, DatabaseErrorKind, DeserializeFieldError, Error as DieselError,
 };
-use diesel_async::pooled_connection::{PoolError as ManagerError, deadpool::PoolError};
 use std::error::Error as StdError;
 
 use crate::error::cause::Cause;
@@ -75,13 +74,8 @@ impl Error {
         }
     }
 
-    /// The error as the pool's connection setup must return it.
-    pub(crate) fn into_connection_error(self) -> ConnectionError {
-        ConnectionError::CouldntSetupConfiguration(DieselError::QueryBuilderError(Box::new(self)))
-    }
-
     /// The error of taking a connection from the pool.
-    pub(crate) fn from_pool(error: PoolError) -> Self {
+    pub(crate) fn from_pool(error: PoolError<Self>) -> Self {
         match error {
             PoolError::Timeout(stage) => {
                 let kind = match stage {
@@ -91,10 +85,7 @@ impl Error {
                 Self::transient(kind, format!("timed out in the stage {stage:?}"))
             }
             PoolError::Closed => Self::PoolClosed,
-            PoolError::Backend(ManagerError::ConnectionError(error)) => {
-                Self::from_connection(error)
-            }
-            PoolError::Backend(ManagerError::QueryError(error)) => error.into(),
+            PoolError::Backend(error) => error,
             other => Self::Configuration(Cause::of(other)),
         }
     }

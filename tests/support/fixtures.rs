@@ -284,6 +284,24 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
+/// Waits until the server process is gone.
+pub async fn until_gone(watcher: &mut AsyncPgConnection, pid: i64) {
+    let sql = format!("SELECT count(*) AS number FROM pg_stat_activity WHERE pid = {pid}");
+    eventually("the backend is gone", async || number(watcher, &sql).await == 0).await;
+}
+
+/// Drops the future of `statement`, which sleeps, when the server process runs it.
+pub async fn abandon(watcher: &mut AsyncPgConnection, pid: i64, statement: impl Future) {
+    let sql = format!(
+        "SELECT count(*) AS number FROM pg_stat_activity
+         WHERE pid = {pid} AND wait_event = 'PgSleep'"
+    );
+    tokio::select! {
+        _ = statement => panic!("it ended before it was abandoned"),
+        () = eventually("it runs", async || number(watcher, &sql).await == 1) => {}
+    }
+}
+
 /// Polls `future` at most `polls` times. Drops it then, which cancels it where it waits.
 pub async fn cancelled_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);

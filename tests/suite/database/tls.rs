@@ -1,6 +1,8 @@
 //! TLS by libpq's `sslmode` and `sslrootcert`, against servers whose certificates these tests make.
 
-use crate::support::fixtures::{eventually, free_port, number, option, raw, setting};
+use crate::support::fixtures::{
+    abandon, eventually, free_port, number, option, pid, raw, setting, until_gone,
+};
 use crate::support::postgres::{Binaries, Server};
 use crate::support::{connect, options};
 use diesel_async::AsyncPgConnection;
@@ -9,6 +11,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use std::io;
 use std::path::Path;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 /// The message of a server that was built without TLS, as the one of the Python wheel.
 const WITHOUT: &str = "SSL is not supported by this build";
@@ -130,6 +133,20 @@ async fn encrypts_unless_told_not_to() {
     // A Unix socket is never encrypted.
     let socket = option(&tls.server.url("postgres"), "sslmode=require");
     assert!(!connects_encrypted(&socket).await);
+}
+
+#[tokio::test]
+async fn an_abandoned_statement_is_cancelled_over_tls() {
+    let Some(tls) = tls() else { return };
+    let watcher = &mut connect(&tls.url("localhost", "")).await.unwrap();
+    let url = tls.trusting("localhost", "verify-full", "root.pem");
+    let connect = options(&url).statement_timeout(Duration::ZERO);
+    let pool = Pool::new(connect, PoolOptions::default().max_size(1)).unwrap();
+    let mut conn = pool.get().await.unwrap();
+    let backend = pid(&mut conn).await;
+    abandon(watcher, backend, raw(&mut conn, "SELECT pg_sleep(600)")).await;
+    drop(conn);
+    until_gone(watcher, backend).await;
 }
 
 #[tokio::test]
