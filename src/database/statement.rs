@@ -1,5 +1,7 @@
 //! The effect of a statement on its session, by its text.
 
+use crate::database::transaction::BEGIN;
+
 /// What a statement leaves behind on its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
@@ -40,6 +42,9 @@ const HARMLESS: &[&str] = &[
 pub(super) fn effect(sql: &str) -> Effect {
     let is_around = |c: char| c.is_whitespace() || c == ';';
     let sql = sql.trim_matches(is_around);
+    if sql == BEGIN {
+        return Effect::BeginsTransaction;
+    }
     let mut words = words_of(sql.trim_start_matches(|c: char| c.is_whitespace() || c == '('));
     let first = words.next().unwrap_or_default().to_ascii_uppercase();
     let is_alone = sql.len() == first.len();
@@ -170,6 +175,7 @@ mod tests {
     fn diesels_transactions_are_followed() {
         for (sql, expected) in [
             ("BEGIN", Effect::BeginsTransaction),
+            (BEGIN, Effect::BeginsTransaction),
             ("BEGIN TRANSACTION ISOLATION LEVEL SERIALIZABLE", Effect::BeginsTransaction),
             ("SAVEPOINT diesel_savepoint_1", Effect::None),
             ("RELEASE SAVEPOINT diesel_savepoint_1", Effect::None),

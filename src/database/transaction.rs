@@ -30,7 +30,7 @@ impl Drop for Open<'_> {
 /// Begins a transaction whatever the session's defaults are.
 ///
 /// A wait for a lock ends, also where the session sets no limit.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
     SELECT set_config('lock_timeout', '5s', true) WHERE current_setting('lock_timeout') = '0'";
 
 /// Runs `work` inside a READ COMMITTED transaction, or inside a savepoint of the caller's.

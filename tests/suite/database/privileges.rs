@@ -136,15 +136,15 @@ async fn run(conn: &mut AsyncPgConnection, operation: &str, rows: &Rows) -> Resu
         }
         "record and attribute" => {
             let new = || Record::new(Usage::new("user-1"), recorded.request.clone());
-            record::one(conn, &new()).await?;
+            let _recorded = record::one(conn, &new()).await?;
             for outcome in record::many(conn, &[new(), recorded.clone()]).await? {
-                outcome?;
+                let _recorded = outcome?;
             }
             for outcome in record::usages(conn, &[new().usage]).await? {
-                outcome?;
+                let _recorded = outcome?;
             }
-            record::attribute(conn, lost.id, &recorded.request).await?;
-            record::one(conn, recorded).await?;
+            let _recorded = record::attribute(conn, lost.id, &recorded.request).await?;
+            let _repeated = record::one(conn, recorded).await?;
             recording::find_request(conn, lost.id).await?;
         }
         "overview" => drop(overview::of_experiment(conn, id).await?),
