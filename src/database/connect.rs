@@ -1,6 +1,7 @@
 //! Connecting to PostgreSQL, over TLS where the URL asks for it.
 
 use diesel_async::AsyncPgConnection;
+use futures_util::stream::{self, BoxStream, StreamExt};
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use std::fmt;
@@ -9,6 +10,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_postgres::CancelToken;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::tls::TlsStream;
+use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::database::tls::{self, TlsMode};
@@ -20,6 +23,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest statement, unless the URL or the caller says otherwise.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the server says unasked. Polling it drives the connection.
+pub(crate) type Messages = BoxStream<'static, Result<AsyncMessage, tokio_postgres::Error>>;
 
 /// Where and how to connect. One value serves a [`Pool`](crate::Pool), a
 /// [`Recorder`](crate::Recorder), a [`RoutingCache`](crate::RoutingCache) and the
@@ -155,9 +161,21 @@ impl ConnectOptions {
     /// Connects, and gives each host `timeout` to answer, so that a silent one doesn't keep the
     /// next from being tried.
     pub(crate) async fn connect_within(&self, timeout: Duration) -> Result<AsyncPgConnection> {
+        answered(self.for_each_host(timeout), self.connect()).await
+    }
+
+    /// Connects without Diesel, and gives each host `timeout` to answer.
+    pub(crate) async fn connect_client_within(
+        &self,
+        timeout: Duration,
+    ) -> Result<(Client, Messages)> {
+        answered(self.for_each_host(timeout), self.connect_client()).await
+    }
+
+    fn for_each_host(&self, timeout: Duration) -> Duration {
         let hosts = self.config.get_hosts().len().max(self.config.get_hostaddrs().len());
         let hosts = u32::try_from(hosts).unwrap_or(u32::MAX).max(1);
-        answered(timeout.saturating_mul(hosts), self.connect()).await
+        timeout.saturating_mul(hosts)
     }
 
     /// Refuses what no server takes.
@@ -184,8 +202,7 @@ impl ConnectOptions {
                 AsyncPgConnection::try_from_client_and_connection(client, connection).await
             }
             None => {
-                let (client, connection) =
-                    self.config.connect(tokio_postgres::NoTls).await.map_err(refused)?;
+                let (client, connection) = self.config.connect(NoTls).await.map_err(refused)?;
                 AsyncPgConnection::try_from_client_and_connection(client, connection).await
             }
         };
@@ -197,10 +214,31 @@ impl ConnectOptions {
     pub(crate) async fn cancel(&self, token: &CancelToken) -> Result<()> {
         let asked = match self.tls.clone() {
             Some(tls) => token.cancel_query(tls).await,
-            None => token.cancel_query(tokio_postgres::NoTls).await,
+            None => token.cancel_query(NoTls).await,
         };
         asked.map_err(refused)
     }
+
+    async fn connect_client(&self) -> Result<(Client, Messages)> {
+        self.check()?;
+        Ok(match self.tls.clone() {
+            Some(tls) => {
+                let (client, connection) = self.config.connect(tls).await.map_err(refused)?;
+                (client, messages(connection))
+            }
+            None => {
+                let (client, connection) = self.config.connect(NoTls).await.map_err(refused)?;
+                (client, messages(connection))
+            }
+        })
+    }
+}
+
+fn messages<S>(mut connection: Connection<Socket, S>) -> Messages
+where
+    S: TlsStream + Unpin + Send + 'static,
+{
+    stream::poll_fn(move |context| connection.poll_message(context)).boxed()
 }
 
 /// Shows no password.

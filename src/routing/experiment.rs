@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::error::Error;
 use crate::routing::bucketing::Subject;
 use crate::routing::decision::{Picked, Route, Served};
 use crate::routing::fingerprint::Fingerprint;
@@ -27,7 +28,7 @@ pub struct RoutedExperiment {
 enum State {
     Paused,
     Active(Arc<ServingVariants>),
-    /// Active, and one of its variants has nothing that can be served.
+    /// One of its variants has nothing that can be served, or the experiment wasn't loaded.
     Broken(Unavailable),
 }
 
@@ -72,6 +73,24 @@ impl RoutedExperiment {
             },
         };
         Self { id: row.id, state, fingerprint: Arc::new(fingerprint) }
+    }
+
+    /// What stands for an experiment that couldn't be loaded.
+    pub(crate) fn not_loaded(fingerprint: Fingerprint, reason: Error) -> Self {
+        let id = fingerprint.experiment();
+        let reason = Unavailable::NotLoaded { experiment: id, reason: Arc::new(reason) };
+        Self { id, state: State::Broken(reason), fingerprint: Arc::new(fingerprint) }
+    }
+
+    /// What stands for this experiment, now that the database has it no longer.
+    pub(crate) fn vanished(self) -> Self {
+        Self { state: State::Broken(Unavailable::Vanished(self.id)), ..self }
+    }
+
+    /// Whether it serves what the database has under `fingerprint`.
+    pub(crate) fn is_current(&self, fingerprint: &Fingerprint) -> bool {
+        let is_vanished = matches!(self.state, State::Broken(Unavailable::Vanished(_)));
+        !is_vanished && *self.fingerprint == *fingerprint
     }
 
     /// The fingerprint that each poll compares.

@@ -38,6 +38,11 @@ impl Fingerprint {
         }
     }
 
+    /// The experiment.
+    pub(super) fn experiment(&self) -> ExperimentId {
+        self.experiment
+    }
+
     /// The instant, by the database's clock, at which the first of the scheduled versions becomes
     /// effective.
     pub(crate) fn next_change(&self) -> Option<Timestamp> {

@@ -3,31 +3,34 @@
 //! The only place that loads an encrypted key. The cost of each query does not grow with the number
 //! of old versions.
 
-use diesel::dsl::{AsExprOf, AsSelect, auto_type};
+use diesel::dsl::{AsExprOf, AsSelect, Cast, LtEq, auto_type, case_when};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_source::AliasedField;
+use diesel::sql_types::{Jsonb, Text};
 use diesel_async::AsyncPgConnection;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::mem::take;
 
 use crate::error::Result;
 use crate::routing::experiment::RoutedExperiment;
 use crate::routing::fingerprint::Fingerprint;
 use crate::routing::rows::{
-    Experiment, ExperimentRow, PolledRow, Row, SqlIdentity, SqlVersion, VariantRow,
-    VersionIdentity, VersionRow, grouped,
+    Experiment, ExperimentRow, MAX_KEY_BYTES, MAX_UPSTREAM_BYTES, PolledRow, Row, SqlIdentity,
+    SqlVersion, VariantRow, VersionIdentity, VersionRow, grouped,
 };
 use crate::schema::{
     model_experiment as experiment, model_experiment_variant as variant,
     model_experiment_variant_version as version,
 };
-use crate::sql::functions::{greatest, jsonb_hash, statement_timestamp};
+use crate::sql::functions::{
+    greatest, jsonb_hash, octet_length, pg_column_size, statement_timestamp,
+};
 use crate::sql::limit_one::limit_one;
 use crate::sql::run::Returns;
 use crate::tables::experiments::is_routed;
 use crate::tables::versions::current::{NEWEST, Newest, next_of_each, of_each};
-use crate::values::{PublicModelId, Timestamp};
+use crate::values::{ExperimentId, PublicModelId, Status, Timestamp};
 
 /// What was loaded, by public model id.
 pub(crate) struct Loaded<T> {
@@ -38,21 +41,45 @@ pub(crate) struct Loaded<T> {
 
 type Key = AliasedField<Newest, version::encrypted_api_key>;
 
-type Identity = AsExprOf<(AliasedField<Newest, version::id>, jsonb_hash<Key>), SqlIdentity>;
+type Upstream = AliasedField<Newest, version::upstream>;
 
-type Version = AsExprOf<(Identity, AliasedField<Newest, version::upstream>, Key), SqlVersion>;
+/// Whether JSON is stored in so many bytes.
+type IsStoredWithin<J> = LtEq<pg_column_size<J>, i32>;
+
+/// JSON, or null where it is too long to be loaded.
+type Bounded<J> =
+    case_when<IsStoredWithin<J>, case_when<LtEq<octet_length<Cast<J, Text>>, i32>, J>>;
+
+type KeyHash = case_when<IsStoredWithin<Key>, jsonb_hash<Key>>;
+
+type Identity = AsExprOf<(AliasedField<Newest, version::id>, KeyHash), SqlIdentity>;
+
+type Version = AsExprOf<(Identity, Bounded<Upstream>, Bounded<Key>), SqlVersion>;
+
+/// The stored size is looked at first, so that a value that is too long isn't read. The text of a
+/// compressed value may be many times as long.
+fn bounded<J: Expression<SqlType = Jsonb> + Copy>(json: J, max_bytes: i32) -> Bounded<J> {
+    let text = json.cast::<Text>();
+    let short = case_when(octet_length(text).le(max_bytes), json);
+    case_when(pg_column_size(json).le(max_bytes), short)
+}
 
 fn identity() -> Identity {
     let key = NEWEST.field(version::encrypted_api_key);
-    (NEWEST.field(version::id), jsonb_hash(key)).into_sql::<SqlIdentity>()
+    let hash = case_when(pg_column_size(key).le(MAX_KEY_BYTES), jsonb_hash(key));
+    (NEWEST.field(version::id), hash).into_sql::<SqlIdentity>()
+}
+
+fn bounded_version() -> Version {
+    let upstream = bounded(NEWEST.field(version::upstream), MAX_UPSTREAM_BYTES);
+    let key = bounded(NEWEST.field(version::encrypted_api_key), MAX_KEY_BYTES);
+    (identity(), upstream, key).into_sql::<SqlVersion>()
 }
 
 /// The current version as one value. Joined, it would be looked up a second time, by its id.
 #[auto_type]
 fn current(seen: Option<Timestamp>) -> _ {
-    let upstream = NEWEST.field(version::upstream);
-    let key = NEWEST.field(version::encrypted_api_key);
-    let version: Version = (identity(), upstream, key).into_sql::<SqlVersion>();
+    let version: Version = bounded_version();
     let versions: of_each = of_each(seen);
     limit_one(versions.select(version))
 }
@@ -63,6 +90,14 @@ fn current_identity(seen: Option<Timestamp>) -> _ {
     let identity: Identity = identity();
     let versions: of_each = of_each(seen);
     limit_one(versions.select(identity))
+}
+
+/// Those of `experiments` that are completed.
+fn list_completed_query(experiments: &[ExperimentId]) -> impl Returns<ExperimentId> {
+    experiment::table
+        .filter(experiment::id.eq_any(experiments))
+        .filter(experiment::status.eq(Status::Completed))
+        .select(experiment::id)
 }
 
 fn find_query(public_model_id: &PublicModelId) -> impl Returns<Row<VersionRow>> {
@@ -178,6 +213,14 @@ pub(crate) async fn load_some(
     Ok(Loaded::new(rows, RoutedExperiment::new))
 }
 
+/// Those of `experiments` that are completed.
+pub(crate) async fn list_completed(
+    conn: &mut AsyncPgConnection,
+    experiments: &[ExperimentId],
+) -> Result<HashSet<ExperimentId>> {
+    Ok(list_completed_query(experiments).load(conn).await?.into_iter().collect())
+}
+
 /// The fingerprints of every routed experiment. Now is no earlier than `seen`.
 pub(crate) async fn load_fingerprints(
     conn: &mut AsyncPgConnection,
@@ -223,6 +266,9 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
             .by(BY_INSTANT, SAME)
             .by(BY_INSTANT, NEXT)
             .rows(502, 4010),
+        query!(list_completed_query(&[seed::experiment(4), seed::experiment(300)]))
+            .by("model_experiment_pkey", "id = ANY (?)")
+            .rows(1, 2),
         query!(find_query(&seed::model(4)))
             .by("UQ_model_experiment_public_model_id_routing", "public_model_id = ?")
             .by("IDX_model_experiment_variant_experiment_id", "experiment_id = model_experiment.id")

@@ -3,7 +3,7 @@
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::pg::{Pg, PgValue};
 use diesel::prelude::*;
-use diesel::sql_types::{Integer, Jsonb, Record, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Integer, Jsonb, Nullable, Record, Timestamptz, Uuid as SqlUuid};
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -12,6 +12,13 @@ use crate::values::{
     EncryptedApiKey, ExperimentId, InvalidValue, Status, Timestamp, Upstream, VariantId, VersionId,
     Weight,
 };
+
+/// The longest upstream that is loaded, as it is stored and as text. One of a MiB, the longest that
+/// can be published, is up to six times as long where JSON escapes its characters.
+pub(super) const MAX_UPSTREAM_BYTES: i32 = 8 << 20;
+
+/// The longest encrypted key that is loaded: twice the longest that can be published.
+pub(super) const MAX_KEY_BYTES: i32 = 128 << 10;
 
 /// An experiment. Its public model id is plain text, so that one that breaks the rule of its type
 /// keeps no other experiment from being loaded.
@@ -35,12 +42,12 @@ pub(crate) struct VariantRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromSqlRow)]
 pub(crate) struct VersionIdentity {
     pub(super) id: VersionId,
-    /// A version never changes, but its key may be encrypted anew.
-    key_hash: i32,
+    /// A version never changes, but its key may be encrypted anew. `None` when the key is too long.
+    key_hash: Option<i32>,
 }
 
 /// The SQL type of a [`VersionIdentity`].
-pub(super) type SqlIdentity = Record<(SqlUuid, Integer)>;
+pub(super) type SqlIdentity = Record<(SqlUuid, Nullable<Integer>)>;
 
 impl FromSql<SqlIdentity, Pg> for VersionIdentity {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
@@ -58,12 +65,17 @@ pub(crate) struct VersionRow {
 }
 
 /// The SQL type of a [`VersionRow`].
-pub(super) type SqlVersion = Record<(SqlIdentity, Jsonb, Jsonb)>;
+pub(super) type SqlVersion = Record<(SqlIdentity, Nullable<Jsonb>, Nullable<Jsonb>)>;
 
 impl FromSql<SqlVersion, Pg> for VersionRow {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
-        let (identity, upstream, encrypted_api_key) = FromSql::<SqlVersion, Pg>::from_sql(value)?;
-        Ok(Self { identity, upstream, encrypted_api_key })
+        let (identity, upstream, key) = FromSql::<SqlVersion, Pg>::from_sql(value)?;
+        let (upstream, key): (Option<Readable<_>>, Option<Readable<_>>) = (upstream, key);
+        Ok(Self {
+            identity,
+            upstream: upstream.unwrap_or_else(|| too_long("upstream", "8 MiB")),
+            encrypted_api_key: key.unwrap_or_else(|| too_long("encrypted_api_key", "128 KiB")),
+        })
     }
 }
 
@@ -71,6 +83,11 @@ impl FromSql<SqlVersion, Pg> for VersionRow {
 /// being served.
 #[derive(Debug, FromSqlRow)]
 pub(crate) struct Readable<T>(pub(super) Result<T, InvalidValue>);
+
+/// What stands for a value that wasn't loaded, because of its length.
+fn too_long<T>(field: &'static str, limit: &str) -> Readable<T> {
+    Readable(Err(InvalidValue::new(field, format!("must be at most {limit} long"))))
+}
 
 impl<T: TryFrom<Value, Error = InvalidValue>> FromSql<Jsonb, Pg> for Readable<T> {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {

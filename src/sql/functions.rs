@@ -21,6 +21,12 @@ extern "SQL" {
     /// A hash of a JSON value.
     fn jsonb_hash(value: Jsonb) -> Integer;
 
+    /// The bytes that a value takes where it is stored, compressed. Reads nothing else of it.
+    fn pg_column_size(value: Jsonb) -> Integer;
+
+    /// The bytes of a text.
+    fn octet_length(text: Text) -> Integer;
+
     /// The sum of a `bigint` column.
     ///
     /// A derived selection looks for the type of a function under the function's path, and

@@ -1,48 +1,55 @@
 //! The task that keeps a routing cache up to date.
 
-use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
-use futures_util::{FutureExt, StreamExt};
-use std::collections::{BTreeSet, HashMap};
+use diesel_async::AsyncPgConnection;
+use futures_util::FutureExt;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, sleep_until};
 
 use crate::database::backoff::backoff;
-use crate::database::connect::{ConnectOptions, answered};
+use crate::database::connect::ConnectOptions;
 use crate::error::{Error, Result, Transient};
-use crate::experiments::notify::CHANNEL;
 use crate::routing::cache::clock::DatabaseClock;
 use crate::routing::cache::held::Held;
+use crate::routing::cache::listener::Listener;
 use crate::routing::cache::options::RoutingOptions;
+use crate::routing::cache::pending::{Changed, MAX_IDS};
 use crate::routing::experiment::RoutedExperiment;
+use crate::routing::fingerprint::Fingerprint;
 use crate::routing::query;
 use crate::values::Timestamp;
 
 /// The shortest interval of polls, however closely scheduled versions follow each other.
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The most public model ids of one query.
-const BATCH: usize = 500;
+/// The shortest and the longest pause after a load of what was notified.
+const MIN_PAUSE: Duration = Duration::from_millis(10);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// Keeps the cache up to date, over a connection of its own.
+/// How many times as long as a load of what was notified the pause after it is. However many
+/// notifications arrive, loading takes a fifth of the time.
+const PAUSE_RATIO: u32 = 4;
+
+/// The pause between two retries of experiments that couldn't be loaded.
+const RETRY_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Keeps the cache up to date, over two connections of its own.
 pub(super) struct Follower {
     connect: ConnectOptions,
     options: RoutingOptions,
     held: Arc<Held>,
+    listener: Listener,
     conn: AsyncPgConnection,
     clock: DatabaseClock,
     /// The next poll: after the interval, or when a scheduled version becomes effective.
     poll_at: Instant,
-}
-
-enum Event {
-    /// The routing of these public model ids changed.
-    Notified(Vec<String>),
-    /// It is time to poll.
-    Due,
+    /// The public model ids whose experiment couldn't be loaded.
+    not_loaded: VecDeque<String>,
+    retry_at: Instant,
 }
 
 impl Follower {
@@ -55,19 +62,22 @@ impl Follower {
             // The server would compile a large query anew each time, which takes longer than
             // running it.
             .setting("jit", "off");
-        let mut conn = listen(&connect, &options).await?;
-        let (asked, asked_coarsely) = (Instant::now(), coarsetime::Instant::now());
-        let mut clock = DatabaseClock::new();
-        let loaded = in_time(&options, query::load_all_since(&mut conn, clock.last())).await?;
-        clock.observe(loaded.now);
-        let changes =
-            loaded.experiments.iter().filter_map(|(_, of)| of.fingerprint().next_change());
-        let poll_at = poll_at(asked, &options, &clock, changes.min());
-        for (id, experiment) in &loaded.experiments {
-            report(id, experiment, None);
-        }
-        let held = Arc::new(Held::new(loaded.experiments, asked_coarsely));
-        Ok(Self { connect, options, held, conn, clock, poll_at })
+        let listener = Listener::start(&connect, options.load_timeout).await?;
+        let conn = connect.connect_within(options.load_timeout).await?;
+        let now = Instant::now();
+        let mut follower = Self {
+            connect,
+            options,
+            held: Arc::new(Held::new()),
+            listener,
+            conn,
+            clock: DatabaseClock::new(),
+            poll_at: now,
+            not_loaded: VecDeque::new(),
+            retry_at: now,
+        };
+        follower.poll().await?;
+        Ok(follower)
     }
 
     /// The state that it keeps up to date.
@@ -90,67 +100,148 @@ impl Follower {
     }
 
     async fn follow(&mut self) -> Result<Infallible> {
+        let mut earliest = Instant::now();
         loop {
-            match self.next_event().await? {
-                Event::Notified(ids) => self.reload(&ids).await?,
-                Event::Due => self.poll().await?,
-            }
+            // A poll comes first, so that no flood of notifications delays it.
+            let changed = tokio::select! {
+                biased;
+                () = sleep_until(self.poll_at.into()) => None,
+                changed = self.listener.changed(earliest) => Some(changed?),
+            };
+            let Some(changed) = changed else {
+                self.poll().await?;
+                continue;
+            };
+            let start = Instant::now();
+            self.load_changed(changed).await?;
+            let end = Instant::now();
+            let pause = (PAUSE_RATIO * (end - start)).clamp(MIN_PAUSE, MAX_PAUSE);
+            earliest = end + pause;
         }
     }
 
-    async fn next_event(&mut self) -> Result<Event> {
-        let mut notifications = pin!(self.conn.notifications_stream());
-        let first = tokio::select! {
-            notified = notifications.next() => notified,
-            () = sleep_until(self.poll_at.into()) => return Ok(Event::Due),
-        };
-        let mut ids = BTreeSet::new();
-        let mut next = Some(first);
-        // Notifications that wait already are answered together.
-        while let Some(notified) = next {
-            ids.insert(notified.ok_or_else(ended)??.payload);
-            next = if ids.len() < BATCH { notifications.next().now_or_never() } else { None };
+    /// Loads what was notified.
+    async fn load_changed(&mut self, changed: Changed) -> Result<()> {
+        if let Changed::Ids(ids) = changed {
+            match self.reload(&ids).await {
+                // A poll finds out which of them it is.
+                Err(error) if is_of_statement(&error) => self.connect().await?,
+                reloaded => return reloaded,
+            }
         }
-        Ok(Event::Notified(ids.into_iter().collect()))
+        self.poll().await
     }
 
     /// Compares fingerprints, and loads what differs.
     async fn poll(&mut self) -> Result<()> {
         self.held.observe();
         let (asked, asked_coarsely) = (Instant::now(), coarsetime::Instant::now());
-        let last = self.clock.last();
-        let loaded = in_time(&self.options, query::load_fingerprints(&mut self.conn, last)).await?;
+        let load = query::load_fingerprints(&mut self.conn, self.clock.last());
+        let loaded = self.listener.answered(self.options.load_timeout, load).await?;
         self.clock.observe(loaded.now);
-        let changes =
-            loaded.experiments.iter().filter_map(|(_, fingerprint)| fingerprint.next_change());
+        let fingerprints = loaded.experiments;
+        let changes = fingerprints.iter().filter_map(|(_, fingerprint)| fingerprint.next_change());
         self.poll_at = poll_at(asked, &self.options, &self.clock, changes.min());
-        for changed in self.held.snapshot.changed(&loaded.experiments).chunks(BATCH) {
-            self.reload(changed).await?;
+        self.retry(&fingerprints).await?;
+        for changed in self.held.snapshot.changed(&fingerprints).chunks(MAX_IDS) {
+            match self.reload(changed).await {
+                Err(error) if is_of_statement(&error) => {
+                    self.connect().await?;
+                    self.reload_each(changed, &fingerprints).await?;
+                }
+                reloaded => reloaded?,
+            }
         }
         self.held.confirm(asked_coarsely);
         Ok(())
     }
 
+    /// Loads one of the experiments that couldn't be loaded, if it is time to.
+    async fn retry(&mut self, fingerprints: &[(String, Fingerprint)]) -> Result<()> {
+        let now = Instant::now();
+        if now >= self.retry_at
+            && let Some(id) = self.not_loaded.pop_front()
+        {
+            self.retry_at = now + RETRY_INTERVAL;
+            self.reload_each(&[id], fingerprints).await?;
+        }
+        Ok(())
+    }
+
+    /// Loads experiments one by one, where they couldn't be loaded together. One that can't be
+    /// loaded by itself is unavailable.
+    async fn reload_each(
+        &mut self,
+        public_model_ids: &[String],
+        fingerprints: &[(String, Fingerprint)],
+    ) -> Result<()> {
+        for id in public_model_ids {
+            let failed = match self.reload(slice::from_ref(id)).await {
+                Err(error) if is_of_statement(&error) => error,
+                reloaded => {
+                    reloaded?;
+                    continue;
+                }
+            };
+            self.connect().await?;
+            let Some((_, fingerprint)) = fingerprints.iter().find(|(of, _)| of == id) else {
+                return Err(failed);
+            };
+            let experiment = RoutedExperiment::not_loaded(fingerprint.clone(), failed);
+            self.replace([(id.as_str(), Some(experiment))]);
+            if !self.not_loaded.contains(id) {
+                self.not_loaded.push_back(id.clone());
+            }
+        }
+        Ok(())
+    }
+
     /// Loads the experiments that are routed on `public_model_ids`.
     async fn reload(&mut self, public_model_ids: &[String]) -> Result<()> {
-        let last = self.clock.last();
-        let load = query::load_some(&mut self.conn, public_model_ids, last);
-        let loaded = in_time(&self.options, load).await?;
+        let load = query::load_some(&mut self.conn, public_model_ids, self.clock.last());
+        let loaded = self.listener.answered(self.options.load_timeout, load).await?;
         self.clock.observe(loaded.now);
         let mut experiments: HashMap<_, _> = loaded.experiments.into_iter().collect();
         let changes = experiments.values().filter_map(|of| of.fingerprint().next_change());
         if let Some(change) = self.clock.when(changes.min()) {
             self.poll_at = self.poll_at.min(change);
         }
-        let changes = public_model_ids.iter().map(|id| {
-            let experiment = experiments.remove(id);
-            if let Some(experiment) = &experiment {
-                report(id, experiment, self.held.snapshot.find(id).as_ref());
-            }
-            (id.as_str(), experiment)
-        });
-        self.held.snapshot.replace(changes);
+        let gone = public_model_ids.iter().filter(|id| !experiments.contains_key(*id));
+        let gone = gone.filter_map(|id| Some((id.clone(), self.held.snapshot.find(id)?))).collect();
+        experiments.extend(self.vanished(gone).await?);
+        self.replace(public_model_ids.iter().map(|id| (id.as_str(), experiments.remove(id))));
         self.held.reloaded(public_model_ids.len());
+        Ok(())
+    }
+
+    /// Those of `gone`, which are routed no longer, that aren't completed: the database has lost
+    /// them.
+    async fn vanished(
+        &mut self,
+        mut gone: Vec<(String, RoutedExperiment)>,
+    ) -> Result<impl Iterator<Item = (String, RoutedExperiment)>> {
+        if !gone.is_empty() {
+            let ids: Vec<_> = gone.iter().map(|(_, experiment)| experiment.id()).collect();
+            let list = query::list_completed(&mut self.conn, &ids);
+            let completed = self.listener.answered(self.options.load_timeout, list).await?;
+            gone.retain(|(_, experiment)| !completed.contains(&experiment.id()));
+        }
+        Ok(gone.into_iter().map(|(id, experiment)| (id, experiment.vanished())))
+    }
+
+    /// Replaces the experiment of each public model id, and logs those that can't be served.
+    fn replace<'i>(&self, changes: impl IntoIterator<Item = (&'i str, Option<RoutedExperiment>)>) {
+        let snapshot = &self.held.snapshot;
+        snapshot.replace(changes.into_iter().inspect(|(id, experiment)| {
+            if let Some(experiment) = experiment {
+                report(id, experiment, snapshot.find(id).as_ref());
+            }
+        }));
+    }
+
+    /// Connects anew. On the connection before, a statement may still be running.
+    async fn connect(&mut self) -> Result<()> {
+        self.conn = self.connect.connect_within(self.options.load_timeout).await?;
         Ok(())
     }
 
@@ -178,7 +269,8 @@ impl Follower {
 
     /// Connects, listens, and loads what changed since.
     async fn resume(&mut self) -> Result<()> {
-        self.conn = listen(&self.connect, &self.options).await?;
+        self.listener = Listener::start(&self.connect, self.options.load_timeout).await?;
+        self.connect().await?;
         self.poll().await
     }
 }
@@ -195,20 +287,14 @@ fn poll_at(
     clock.when(change).map_or(regular, |change| change.clamp(earliest, regular.max(earliest)))
 }
 
-/// A connection that listens for notifications. A later load misses no change: what it doesn't see
-/// is notified.
-async fn listen(connect: &ConnectOptions, options: &RoutingOptions) -> Result<AsyncPgConnection> {
-    let mut conn = connect.connect_within(options.load_timeout).await?;
-    in_time(options, async { Ok(conn.batch_execute(&format!("LISTEN {CHANNEL}")).await?) }).await?;
-    Ok(conn)
-}
-
-async fn in_time<T>(options: &RoutingOptions, asked: impl Future<Output = Result<T>>) -> Result<T> {
-    answered(options.load_timeout, asked).await
-}
-
-fn ended() -> Error {
-    Error::transient(Transient::ConnectionLost, "the server closed the connection")
+/// Whether an error may come of what a statement reads, and other statements may succeed.
+fn is_of_statement(error: &Error) -> bool {
+    match error {
+        Error::Transient { kind, .. } => {
+            matches!(kind, Transient::StatementTimeout | Transient::OutOfResources)
+        }
+        _ => true,
+    }
 }
 
 /// Logs why an experiment can't be served, unless the cached one had the same reason.

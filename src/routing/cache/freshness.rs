@@ -15,9 +15,9 @@ pub(super) struct Freshness {
 }
 
 impl Freshness {
-    /// A cache that was loaded by a query sent at `asked`.
-    pub(super) fn new(asked: Instant) -> Self {
-        Self { start: asked, confirmed: AtomicU64::new(0) }
+    /// A cache that is made at `start`.
+    pub(super) fn new(start: Instant) -> Self {
+        Self { start, confirmed: AtomicU64::new(0) }
     }
 
     /// The cache is as new as a query sent at `asked`.

@@ -5,7 +5,6 @@ use coarsetime::Instant;
 use crate::routing::cache::freshness::Freshness;
 use crate::routing::cache::metrics::Metrics;
 use crate::routing::cache::snapshot::Snapshot;
-use crate::routing::experiment::RoutedExperiment;
 use crate::values::Timestamp;
 
 /// The state that picks read and the follower writes.
@@ -16,14 +15,11 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn new(experiments: Vec<(String, RoutedExperiment)>, asked: Instant) -> Self {
-        let held = Self {
-            snapshot: Snapshot::new(experiments),
-            freshness: Freshness::new(asked),
-            metrics: Metrics::new(),
-        };
-        held.metrics.experiments.set(held.snapshot.len() as f64);
-        held.tell_confirmed();
+    /// The state of a cache that has loaded nothing yet.
+    pub(super) fn new() -> Self {
+        let freshness = Freshness::new(Instant::now());
+        let held = Self { snapshot: Snapshot::new(), freshness, metrics: Metrics::new() };
+        held.metrics.experiments.set(0.0);
         held
     }
 

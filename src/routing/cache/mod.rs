@@ -4,8 +4,10 @@ mod clock;
 mod follower;
 mod freshness;
 mod held;
+mod listener;
 mod metrics;
 mod options;
+mod pending;
 mod snapshot;
 
 pub use crate::routing::cache::options::RoutingOptions;

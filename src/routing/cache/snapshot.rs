@@ -24,14 +24,10 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn new(experiments: impl IntoIterator<Item = (String, RoutedExperiment)>) -> Self {
-        let hasher = RandomState::default();
-        let mut shards = vec![Shard::default(); SHARDS];
-        for (id, experiment) in experiments {
-            let at = shard(&hasher, &id);
-            shards[at].insert(id.into(), experiment);
-        }
-        Self { shards: shards.into_iter().map(ArcSwap::from_pointee).collect(), hasher }
+    /// A snapshot without an experiment.
+    pub(super) fn new() -> Self {
+        let shards = (0..SHARDS).map(|_| ArcSwap::default()).collect();
+        Self { shards, hasher: RandomState::default() }
     }
 
     /// What to do with a request of `subject` for `public_model_id`.
@@ -69,7 +65,7 @@ impl Snapshot {
     pub(super) fn changed(&self, fingerprints: &[(String, Fingerprint)]) -> Vec<String> {
         let routed: HashSet<&str> = fingerprints.iter().map(|(id, _)| id.as_str()).collect();
         let differs = |(id, fingerprint): &&(String, Fingerprint)| {
-            self.find(id).is_none_or(|held| held.fingerprint() != fingerprint)
+            self.find(id).is_none_or(|held| !held.is_current(fingerprint))
         };
         let mut changed: Vec<_> =
             fingerprints.iter().filter(differs).map(|(id, _)| id.clone()).collect();

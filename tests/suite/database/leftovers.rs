@@ -270,7 +270,7 @@ async fn a_connection_that_our_operations_used_is_available_at_once() {
     is_available(conn, "load");
     let mut conn = next(&pool).await;
     experiments::list_versions(&mut conn, active.control.id, Page::first(9)).await.unwrap();
-    reports::overview::of_experiment(&mut conn, id, Timestamp::now()).await.unwrap();
+    reports::overview::of_experiment(&mut conn, id).await.unwrap();
     is_available(conn, "reports");
     let mut conn = next(&pool).await;
     // A refused operation, too.

@@ -4,7 +4,7 @@ use crate::routing::cache::freshness::{database_time, publish_in};
 use crate::routing::cache::{
     BACKENDS, cache, internal_id_of, is_served, notified, pick, polled, served, until, until_served,
 };
-use crate::support::fixtures::{active, eventually, number, pid, publish_now, raw};
+use crate::support::fixtures::{active, eventually, number, pid, publish_now, raw, text};
 use crate::support::network::Network;
 use crate::support::postgres::{Binaries, Server};
 use crate::support::{TestDatabase, connect, options};
@@ -19,24 +19,26 @@ use tokio::task::yield_now;
 
 const STALE: Route = Route::Unavailable(Unavailable::Stale);
 
-/// The server process of the cache's connection, once there is one other than `killed`.
-async fn backend_after(killed: i64, watcher: &mut AsyncPgConnection) -> i64 {
-    let sql =
-        format!("SELECT coalesce(max(pid), 0)::bigint AS number {BACKENDS} AND pid <> {killed}");
-    let mut pid = 0;
-    eventually("the cache is connected", async || {
-        pid = number(watcher, &sql).await;
-        pid != 0
-    })
-    .await;
-    pid
+/// The connection on which nothing but notifications and heartbeats was asked for.
+const LISTENER: &str = "(query LIKE 'LISTEN %' OR query = '')";
+
+/// How many connections a cache has.
+const CONNECTIONS: i64 = 2;
+
+/// Ends those connections of the cache that `are_killed` selects, and waits until it has others.
+async fn kill(watcher: &mut AsyncPgConnection, are_killed: &str) {
+    until_connected(watcher, "").await;
+    let pids = format!("SELECT string_agg(pid::text, ', ') AS text {BACKENDS} AND {are_killed}");
+    let pids = text(watcher, &pids).await;
+    let kill = format!("SELECT pg_terminate_backend(pid) FROM unnest(ARRAY[{pids}]) pid");
+    raw(watcher, &kill).await.unwrap();
+    until_connected(watcher, &format!("AND pid NOT IN ({pids})")).await;
 }
 
-/// Kills the connection of the cache, and waits until it has another.
-async fn kill(watcher: &mut AsyncPgConnection) {
-    let killed = backend_after(0, watcher).await;
-    raw(watcher, &format!("SELECT pg_terminate_backend({killed})")).await.unwrap();
-    backend_after(killed, watcher).await;
+async fn until_connected(watcher: &mut AsyncPgConnection, by: &str) {
+    let count = format!("SELECT count(*) AS number {BACKENDS} {by}");
+    eventually("the cache is connected", async || number(watcher, &count).await == CONNECTIONS)
+        .await;
 }
 
 #[tokio::test]
@@ -47,12 +49,13 @@ async fn a_killed_connection_is_made_anew_and_listens_again() {
     let cache = cache(&db, notified()).await;
     let served = served(&cache, "partner/foo");
     for round in 1..=3 {
-        let killed = backend_after(0, conn).await;
-        raw(conn, &format!("SELECT pg_terminate_backend({killed})")).await.unwrap();
+        let kill_all = format!("SELECT pg_terminate_backend(pid) {BACKENDS}");
+        until_connected(conn, "").await;
+        raw(conn, &kill_all).await.unwrap();
         // Before or after it listens again.
         publish_now(conn, served.variant, &format!("at once {round}")).await;
         until_served(&cache, "partner/foo", &format!("at once {round}")).await;
-        backend_after(killed, conn).await;
+        kill(conn, LISTENER).await;
         publish_now(conn, served.variant, &format!("later {round}")).await;
         until_served(&cache, "partner/foo", &format!("later {round}")).await;
     }
@@ -66,7 +69,7 @@ async fn a_schedule_is_kept_over_a_new_connection() {
     let cache = cache(&db, notified()).await;
     let variant = served(&cache, "partner/foo").variant;
     let at = publish_in(conn, variant, "scheduled", TimeDelta::milliseconds(1_500)).await;
-    kill(conn).await;
+    kill(conn, LISTENER).await;
     until_served(&cache, "partner/foo", "scheduled").await;
     assert!(database_time(conn).await >= at);
 }
@@ -114,6 +117,23 @@ async fn a_connection_on_which_nothing_arrives_counts_as_lost() {
     })
     .await;
     assert_ne!(internal_id_of(&pick(&cache, "partner/foo")), Some("meanwhile"));
+    network.mend();
+    until_served(&cache, "partner/foo", "meanwhile").await;
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_noticed_without_a_poll() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    active(conn, "partner/foo").await;
+    let network = Network::to(&db.url()).await;
+    let cache = RoutingCache::start(&options(network.url()), notified()).await.unwrap();
+    let served = served(&cache, "partner/foo");
+
+    // What is connected stays silent.
+    network.silence();
+    yield_now().await;
+    publish_now(conn, served.variant, "meanwhile").await;
     network.mend();
     until_served(&cache, "partner/foo", "meanwhile").await;
 }

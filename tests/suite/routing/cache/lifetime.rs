@@ -67,7 +67,7 @@ async fn leaves_neither_a_task_nor_a_connection_behind() {
     for is_shut_down in [true, false] {
         let cache = cache(&db, notified()).await;
         let clone = cache.clone();
-        assert_eq!(number(watcher, &count).await, 1);
+        assert_eq!(number(watcher, &count).await, 2);
         assert!(tasks() > before);
         drop(cache);
         assert!(is_served(&pick(&clone, "partner/foo")));
@@ -84,7 +84,7 @@ async fn leaves_neither_a_task_nor_a_connection_behind() {
             tasks() == before
         })
         .await;
-        eventually("its connection is closed", async || number(watcher, &count).await == 0).await;
+        eventually("its connections are closed", async || number(watcher, &count).await == 0).await;
     }
 }
 

@@ -2,20 +2,23 @@
 
 mod decisions;
 mod faults;
+mod flood;
 mod freshness;
 mod lifetime;
+mod loading;
 mod monotonic;
 mod observed;
+mod vanished;
 
 use crate::support::TestDatabase;
-use crate::support::fixtures::{eventually, raw};
+use crate::support::fixtures::{active, eventually, raw};
 use diesel_async::AsyncPgConnection;
 use model_experiments::routing::{self, Route, Served, Subject};
-use model_experiments::{RoutingCache, RoutingOptions};
+use model_experiments::{RoutingCache, RoutingOptions, experiments};
 use std::time::Duration;
 use tokio::task::yield_now;
 
-/// The application name of the cache's connection.
+/// The application name of the cache's connections.
 const NAME: &str = "routing cache of a test";
 
 /// Longer than any test. A change that a cache sees before was notified.
@@ -60,6 +63,14 @@ async fn until(cache: &RoutingCache, model: &str, is_expected: impl Fn(&Route) -
     })
     .await;
     pick(cache, model)
+}
+
+/// Waits until the cache has loaded whatever changed before. It learns of this by a notification.
+async fn until_loaded(cache: &RoutingCache, conn: &mut AsyncPgConnection) {
+    let marker = active(conn, "partner/marker").await.experiment.id;
+    until(cache, "partner/marker", is_served).await;
+    experiments::complete(conn, marker).await.unwrap();
+    until(cache, "partner/marker", |route| *route == Route::NotExperimented).await;
 }
 
 /// Waits until the checkpoint `internal_id` serves.

@@ -103,9 +103,9 @@ async fn counts_what_it_does() {
         ("picks_total served", 3.0),
         ("picks_total stale", 0.0),
         ("picks_total unavailable", 4.0),
-        ("polls_total", 0.0),
+        ("polls_total", 1.0),
         ("reconnects_total", 0.0),
-        ("reloads_total", 2.0),
+        ("reloads_total", 4.0),
     ];
     assert_eq!(seen, expected.map(|(name, value)| (name.to_owned(), value)).into());
 }
