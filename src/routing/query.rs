@@ -92,12 +92,11 @@ fn current_identity(seen: Option<Timestamp>) -> _ {
     limit_one(versions.select(identity))
 }
 
-/// Those of `experiments` that are completed.
-fn list_completed_query(experiments: &[ExperimentId]) -> impl Returns<ExperimentId> {
+/// Not filtered by status: a generic plan might read every completed experiment.
+fn list_statuses_query(experiments: &[ExperimentId]) -> impl Returns<(ExperimentId, Status)> {
     experiment::table
         .filter(experiment::id.eq_any(experiments))
-        .filter(experiment::status.eq(Status::Completed))
-        .select(experiment::id)
+        .select((experiment::id, experiment::status))
 }
 
 fn find_query(public_model_id: &PublicModelId) -> impl Returns<Row<VersionRow>> {
@@ -218,7 +217,9 @@ pub(crate) async fn list_completed(
     conn: &mut AsyncPgConnection,
     experiments: &[ExperimentId],
 ) -> Result<HashSet<ExperimentId>> {
-    Ok(list_completed_query(experiments).load(conn).await?.into_iter().collect())
+    let found = list_statuses_query(experiments).load(conn).await?;
+    let completed = found.into_iter().filter(|(_, status)| *status == Status::Completed);
+    Ok(completed.map(|(id, _)| id).collect())
 }
 
 /// The fingerprints of every routed experiment. Now is no earlier than `seen`.
@@ -266,9 +267,9 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
             .by(BY_INSTANT, SAME)
             .by(BY_INSTANT, NEXT)
             .rows(502, 4010),
-        query!(list_completed_query(&[seed::experiment(4), seed::experiment(300)]))
+        query!(list_statuses_query(&[seed::experiment(4), seed::experiment(300)]))
             .by("model_experiment_pkey", "id = ANY (?)")
-            .rows(1, 2),
+            .rows(2, 2),
         query!(find_query(&seed::model(4)))
             .by("UQ_model_experiment_public_model_id_routing", "public_model_id = ?")
             .by("IDX_model_experiment_variant_experiment_id", "experiment_id = model_experiment.id")

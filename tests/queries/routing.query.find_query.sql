@@ -9,10 +9,40 @@ SELECT
       ROW (
         ROW (
           "newest"."id",
-          jsonb_hash("newest"."encrypted_api_key")
+          CASE
+            WHEN (
+              (
+                pg_column_size("newest"."encrypted_api_key") <= $1
+              )
+            ) THEN (jsonb_hash("newest"."encrypted_api_key"))
+          END
         ),
-        "newest"."upstream",
-        "newest"."encrypted_api_key"
+        CASE
+          WHEN ((pg_column_size("newest"."upstream") <= $2)) THEN (
+            CASE
+              WHEN (
+                (
+                  octet_length(CAST("newest"."upstream" AS text)) <= $3
+                )
+              ) THEN ("newest"."upstream")
+            END
+          )
+        END,
+        CASE
+          WHEN (
+            (
+              pg_column_size("newest"."encrypted_api_key") <= $4
+            )
+          ) THEN (
+            CASE
+              WHEN (
+                (
+                  octet_length(CAST("newest"."encrypted_api_key" AS text)) <= $5
+                )
+              ) THEN ("newest"."encrypted_api_key")
+            END
+          )
+        END
       )
     FROM
       "model_experiment_variant_version" AS "newest"
@@ -33,12 +63,7 @@ SELECT
                   "earlier"."variant_id" = "model_experiment_variant"."id"
                 )
                 AND (
-                  (
-                    "earlier"."effective_at" <= greatest(statement_timestamp(), $1)
-                  )
-                  OR (
-                    "earlier"."effective_at" <= "earlier"."created_at"
-                  )
+                  "earlier"."effective_at" <= greatest(statement_timestamp(), $6)
                 )
               )
             ORDER BY
@@ -66,5 +91,5 @@ WHERE
       ("model_experiment"."status" = 'active')
       OR ("model_experiment"."status" = 'paused')
     )
-    AND ("model_experiment"."public_model_id" = $2)
+    AND ("model_experiment"."public_model_id" = $7)
   )

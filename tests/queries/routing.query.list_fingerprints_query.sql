@@ -8,7 +8,13 @@ SELECT
     SELECT
       ROW (
         "newest"."id",
-        jsonb_hash("newest"."encrypted_api_key")
+        CASE
+          WHEN (
+            (
+              pg_column_size("newest"."encrypted_api_key") <= $1
+            )
+          ) THEN (jsonb_hash("newest"."encrypted_api_key"))
+        END
       )
     FROM
       "model_experiment_variant_version" AS "newest"
@@ -29,12 +35,7 @@ SELECT
                   "earlier"."variant_id" = "model_experiment_variant"."id"
                 )
                 AND (
-                  (
-                    "earlier"."effective_at" <= greatest(statement_timestamp(), $1)
-                  )
-                  OR (
-                    "earlier"."effective_at" <= "earlier"."created_at"
-                  )
+                  "earlier"."effective_at" <= greatest(statement_timestamp(), $2)
                 )
               )
             ORDER BY
@@ -57,15 +58,10 @@ SELECT
     WHERE
       (
         (
-          (
-            "earlier"."variant_id" = "model_experiment_variant"."id"
-          )
-          AND (
-            "earlier"."effective_at" > greatest(statement_timestamp(), $2)
-          )
+          "earlier"."variant_id" = "model_experiment_variant"."id"
         )
         AND (
-          "earlier"."effective_at" > "earlier"."created_at"
+          "earlier"."effective_at" > greatest(statement_timestamp(), $3)
         )
       )
     ORDER BY
@@ -73,7 +69,7 @@ SELECT
     LIMIT
       1
   ),
-  greatest(statement_timestamp(), $3)
+  greatest(statement_timestamp(), $4)
 FROM
   (
     "model_experiment"
