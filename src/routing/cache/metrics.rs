@@ -41,7 +41,7 @@ impl Metrics {
             metrics::Unit::Seconds,
             "Unix time at which the cache was last known to be up to date"
         );
-        metrics::describe_gauge!(EXPERIMENTS, "Experiments that are active or paused");
+        metrics::describe_gauge!(EXPERIMENTS, "Experiments that are active, paused or vanished");
         metrics::describe_counter!(RELOADS, "Public model ids that were loaded anew");
         metrics::describe_counter!(POLLS, "Polls of all fingerprints");
         metrics::describe_counter!(RECONNECTS, "Reconnects to the database");

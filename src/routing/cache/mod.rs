@@ -29,7 +29,8 @@ use crate::routing::unavailable::Unavailable;
 ///
 /// # Freshness
 ///
-/// A task keeps the cache up to date, over one connection of its own.
+/// A task keeps the cache up to date, over two connections of its own: one listens, the other
+/// loads.
 ///
 /// - **Notifications.** Every operation of this crate that changes routing notifies when it
 ///   commits, and the task loads what changed.
@@ -39,15 +40,31 @@ use crate::routing::unavailable::Unavailable;
 /// - **Schedules.** The task wakes when a scheduled version becomes effective, by the database's
 ///   clock.
 ///
+/// - **Heartbeats.** The listening connection is asked every 2 seconds for a sign of life. One
+///   without an answer for 2 seconds counts as lost, and both are made anew.
+///
+/// Any role that can connect to the database can notify. A payload that is no public model id is
+/// dropped. At most 500 ids are kept; of more, a poll finds what changed. Loading what was notified
+/// takes a fifth of the time at most, and never delays a poll.
+///
 /// A pick never answers by an older state than an earlier pick did, even where the database's clock
 /// was set back. The exception is a failover to a replica that had not received a change.
 ///
 /// # Outages
 ///
 /// While the database can't be reached, the cache serves what it holds until that is older than
-/// [`max_staleness`](RoutingOptions::max_staleness). Past that, every model is unavailable. An
-/// experiment that can't be served, for example because an upstream is unreadable, is unavailable
-/// by itself, and is logged once as an error.
+/// [`max_staleness`](RoutingOptions::max_staleness). Past that, every model is unavailable.
+///
+/// An experiment that can't be served is unavailable by itself, and is logged once as an error:
+///
+/// - A version is unreadable, or too long to be loaded: its upstream exceeds 8 MiB, or its
+///   encrypted key 128 KiB.
+/// - It isn't loaded within [`load_timeout`](RoutingOptions::load_timeout), or the database can't
+///   read it. Experiments that can't be loaded together are loaded one by one, at the start too.
+/// - It was routed, and is neither routed nor completed now: it has [vanished]. Tables that were
+///   emptied, or restored from an older backup, never let its requests fall through.
+///
+/// [vanished]: Unavailable::Vanished
 ///
 /// # Example
 ///
@@ -80,6 +97,9 @@ use crate::routing::unavailable::Unavailable;
 /// A writer of raw SQL can notify too, in the same transaction:
 /// `SELECT pg_notify('model_experiment_routing', 'partner/preview-foo')`.
 ///
+/// The cache ignores the notification of an id that breaks the rule of
+/// [`PublicModelId`](crate::values::PublicModelId). A poll finds the change.
+///
 /// Notifications need a session on the primary. Behind a proxy that pools transactions, give the
 /// cache the server's own URL, or it relies on polls. Of several hosts in the URL it takes the one
 /// that takes writes.
@@ -93,11 +113,11 @@ use crate::routing::unavailable::Unavailable;
 /// |---|---|---|
 /// | `picks_total` | counter | Picks, by the label `outcome` |
 /// | `reloads_total` | counter | Public model ids that were loaded anew |
-/// | `polls_total` | counter | Polls |
+/// | `polls_total` | counter | Polls, the start among them |
 /// | `reconnects_total` | counter | Reconnects |
 /// | `age_seconds` | gauge | Age, set on each poll or failed attempt |
 /// | `confirmed_timestamp_seconds` | gauge | Unix time at which the cache was last up to date |
-/// | `experiments` | gauge | Experiments that are active or paused |
+/// | `experiments` | gauge | Experiments that are active, paused or vanished |
 ///
 /// An `outcome` is `served`, `not_experimented`, `paused`, `unavailable` or `stale`.
 ///
@@ -114,6 +134,9 @@ struct Inner {
 impl RoutingCache {
     /// Connects, loads every routed experiment, and follows changes in a task of the current
     /// runtime.
+    ///
+    /// An experiment that can't be loaded doesn't keep it from starting. Each may delay it by
+    /// [`load_timeout`](RoutingOptions::load_timeout).
     ///
     /// # Errors
     ///
@@ -160,12 +183,12 @@ impl RoutingCache {
         self.0.held.freshness.age()
     }
 
-    /// How many experiments are active or paused.
+    /// How many experiments are active, paused or vanished.
     pub fn len(&self) -> usize {
         self.0.held.snapshot.len()
     }
 
-    /// Whether no experiment is active or paused.
+    /// Whether no experiment is active, paused or vanished.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

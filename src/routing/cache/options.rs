@@ -20,8 +20,9 @@ pub struct RoutingOptions {
     /// 10 minutes. It must exceed the poll interval. Past it, every model is unavailable, also one
     /// without an experiment: one may have begun.
     pub(super) max_staleness: Duration,
-    /// The time without an answer after which the connection counts as lost. The default is 10
-    /// seconds.
+    /// The longest time to connect to a host, and to load what one query loads: up to 500
+    /// experiments, or one that couldn't be loaded with others. The default is 10 seconds. Past it,
+    /// a poll counts the connection as lost, and an experiment loaded by itself is unavailable.
     pub(super) load_timeout: Duration,
 }
 
