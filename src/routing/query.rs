@@ -3,7 +3,7 @@
 //! The only place that loads an encrypted key. The cost of each query does not grow with the number
 //! of old versions.
 
-use diesel::dsl::{AsExprOf, AsSelect, Cast, LtEq, auto_type, case_when};
+use diesel::dsl::{And, AsExprOf, AsSelect, Cast, LtEq, Or, auto_type, case_when};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_source::AliasedField;
@@ -16,8 +16,8 @@ use crate::error::Result;
 use crate::routing::experiment::RoutedExperiment;
 use crate::routing::fingerprint::Fingerprint;
 use crate::routing::rows::{
-    Experiment, ExperimentRow, MAX_KEY_BYTES, MAX_UPSTREAM_BYTES, PolledRow, Row, SqlIdentity,
-    SqlVersion, VariantRow, VersionIdentity, VersionRow, grouped,
+    Experiment, ExperimentRow, KEY_LIMIT, Limit, PolledRow, Row, SqlIdentity, SqlVersion,
+    UPSTREAM_LIMIT, VariantRow, VersionIdentity, VersionRow, grouped,
 };
 use crate::schema::{
     model_experiment as experiment, model_experiment_variant as variant,
@@ -47,8 +47,10 @@ type Upstream = AliasedField<Newest, version::upstream>;
 type IsStoredWithin<J> = LtEq<pg_column_size<J>, i32>;
 
 /// JSON, or null where it is too long to be loaded.
-type Bounded<J> =
-    case_when<IsStoredWithin<J>, case_when<LtEq<octet_length<Cast<J, Text>>, i32>, J>>;
+type Bounded<J> = case_when<
+    Or<IsStoredWithin<J>, And<IsStoredWithin<J>, LtEq<octet_length<Cast<J, Text>>, i32>>>,
+    J,
+>;
 
 type KeyHash = case_when<IsStoredWithin<Key>, jsonb_hash<Key>>;
 
@@ -56,23 +58,25 @@ type Identity = AsExprOf<(AliasedField<Newest, version::id>, KeyHash), SqlIdenti
 
 type Version = AsExprOf<(Identity, Bounded<Upstream>, Bounded<Key>), SqlVersion>;
 
-/// The stored size is looked at first, so that a value that is too long isn't read. The text of a
-/// compressed value may be many times as long.
-fn bounded<J: Expression<SqlType = Jsonb> + Copy>(json: J, max_bytes: i32) -> Bounded<J> {
-    let text = json.cast::<Text>();
-    let short = case_when(octet_length(text).le(max_bytes), json);
-    case_when(pg_column_size(json).le(max_bytes), short)
+/// The stored size is looked at first: it is known without reading the value.
+fn bounded<J: Expression<SqlType = Jsonb> + Copy>(json: J, limit: Limit) -> Bounded<J> {
+    let is_stored_within = |bytes: i32| pg_column_size(json).le(bytes);
+    let is_short = octet_length(json.cast::<Text>()).le(limit.text);
+    case_when(
+        is_stored_within(limit.unmeasured).or(is_stored_within(limit.stored).and(is_short)),
+        json,
+    )
 }
 
 fn identity() -> Identity {
     let key = NEWEST.field(version::encrypted_api_key);
-    let hash = case_when(pg_column_size(key).le(MAX_KEY_BYTES), jsonb_hash(key));
+    let hash = case_when(pg_column_size(key).le(KEY_LIMIT.stored), jsonb_hash(key));
     (NEWEST.field(version::id), hash).into_sql::<SqlIdentity>()
 }
 
 fn bounded_version() -> Version {
-    let upstream = bounded(NEWEST.field(version::upstream), MAX_UPSTREAM_BYTES);
-    let key = bounded(NEWEST.field(version::encrypted_api_key), MAX_KEY_BYTES);
+    let upstream = bounded(NEWEST.field(version::upstream), UPSTREAM_LIMIT);
+    let key = bounded(NEWEST.field(version::encrypted_api_key), KEY_LIMIT);
     (identity(), upstream, key).into_sql::<SqlVersion>()
 }
 

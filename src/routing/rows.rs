@@ -13,12 +13,26 @@ use crate::values::{
     Weight,
 };
 
-/// The longest upstream that is loaded, as it is stored and as text. One of a MiB, the longest that
-/// can be published, is up to six times as long where JSON escapes its characters.
-pub(super) const MAX_UPSTREAM_BYTES: i32 = 8 << 20;
+/// Up to how many bytes JSON is loaded.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limit {
+    /// As it is stored, which may be compressed to a hundredth.
+    pub(super) stored: i32,
+    /// As text.
+    pub(super) text: i32,
+    /// The stored size up to which the text isn't measured, since measuring it takes as long as
+    /// loading it.
+    pub(super) unmeasured: i32,
+}
 
-/// The longest encrypted key that is loaded: twice the longest that can be published.
-pub(super) const MAX_KEY_BYTES: i32 = 128 << 10;
+/// A published upstream counts at most 1 MiB, and is up to six times as long where JSON escapes its
+/// characters.
+pub(super) const UPSTREAM_LIMIT: Limit =
+    Limit { stored: 2 << 20, text: 8 << 20, unmeasured: 32 << 10 };
+
+/// Twice what can be published.
+pub(super) const KEY_LIMIT: Limit =
+    Limit { stored: 128 << 10, text: 128 << 10, unmeasured: 2 << 10 };
 
 /// An experiment. Its public model id is plain text, so that one that breaks the rule of its type
 /// keeps no other experiment from being loaded.
@@ -73,8 +87,8 @@ impl FromSql<SqlVersion, Pg> for VersionRow {
         let (upstream, key): (Option<Readable<_>>, Option<Readable<_>>) = (upstream, key);
         Ok(Self {
             identity,
-            upstream: upstream.unwrap_or_else(|| too_long("upstream", "8 MiB")),
-            encrypted_api_key: key.unwrap_or_else(|| too_long("encrypted_api_key", "128 KiB")),
+            upstream: upstream.unwrap_or_else(|| too_long("upstream", "1 MiB")),
+            encrypted_api_key: key.unwrap_or_else(|| too_long("encrypted_api_key", "64 KiB")),
         })
     }
 }

@@ -18,30 +18,34 @@ SELECT
           END
         ),
         CASE
-          WHEN ((pg_column_size("newest"."upstream") <= $2)) THEN (
-            CASE
-              WHEN (
-                (
-                  octet_length(CAST("newest"."upstream" AS text)) <= $3
+          WHEN (
+            (
+              (pg_column_size("newest"."upstream") <= $2)
+              OR (
+                (pg_column_size("newest"."upstream") <= $3)
+                AND (
+                  octet_length(CAST("newest"."upstream" AS text)) <= $4
                 )
-              ) THEN ("newest"."upstream")
-            END
-          )
+              )
+            )
+          ) THEN ("newest"."upstream")
         END,
         CASE
           WHEN (
             (
-              pg_column_size("newest"."encrypted_api_key") <= $4
-            )
-          ) THEN (
-            CASE
-              WHEN (
+              (
+                pg_column_size("newest"."encrypted_api_key") <= $5
+              )
+              OR (
                 (
-                  octet_length(CAST("newest"."encrypted_api_key" AS text)) <= $5
+                  pg_column_size("newest"."encrypted_api_key") <= $6
                 )
-              ) THEN ("newest"."encrypted_api_key")
-            END
-          )
+                AND (
+                  octet_length(CAST("newest"."encrypted_api_key" AS text)) <= $7
+                )
+              )
+            )
+          ) THEN ("newest"."encrypted_api_key")
         END
       )
     FROM
@@ -63,7 +67,7 @@ SELECT
                   "earlier"."variant_id" = "model_experiment_variant"."id"
                 )
                 AND (
-                  "earlier"."effective_at" <= greatest(statement_timestamp(), $6)
+                  "earlier"."effective_at" <= greatest(statement_timestamp(), $8)
                 )
               )
             ORDER BY
@@ -89,7 +93,7 @@ SELECT
           "earlier"."variant_id" = "model_experiment_variant"."id"
         )
         AND (
-          "earlier"."effective_at" > greatest(statement_timestamp(), $7)
+          "earlier"."effective_at" > greatest(statement_timestamp(), $9)
         )
       )
     ORDER BY
@@ -97,7 +101,7 @@ SELECT
     LIMIT
       1
   ),
-  greatest(statement_timestamp(), $8)
+  greatest(statement_timestamp(), $10)
 FROM
   (
     "model_experiment"

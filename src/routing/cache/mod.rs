@@ -57,8 +57,8 @@ use crate::routing::unavailable::Unavailable;
 ///
 /// An experiment that can't be served is unavailable by itself, and is logged once as an error:
 ///
-/// - A version is unreadable, or too long to be loaded: its upstream exceeds 8 MiB, or its
-///   encrypted key 128 KiB.
+/// - A version is unreadable, or another writer made it so much longer than can be published that
+///   it isn't loaded.
 /// - It isn't loaded within [`load_timeout`](RoutingOptions::load_timeout), or the database can't
 ///   read it. Experiments that can't be loaded together are loaded one by one, at the start too.
 /// - It was routed, and is neither routed nor completed now: it has [vanished]. Tables that were

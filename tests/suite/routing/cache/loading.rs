@@ -27,8 +27,8 @@ async fn a_value_that_is_too_long_makes_its_experiment_unavailable_by_itself() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     unchecked(conn).await;
-    let upstream = "upstream must be at most 8 MiB long";
-    let key = "encrypted_api_key must be at most 128 KiB long";
+    let upstream = "upstream must be at most 1 MiB long";
+    let key = "encrypted_api_key must be at most 64 KiB long";
     let long = "(SELECT string_agg(md5(n::text), '') FROM generate_series(1, 300000) n)";
     let cases = [
         ("partner/long", "upstream", long, upstream),
