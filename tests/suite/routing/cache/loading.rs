@@ -66,9 +66,9 @@ async fn a_value_that_is_too_long_makes_its_experiment_unavailable_by_itself() {
 async fn poison(conn: &mut AsyncPgConnection, action: &str) {
     let sql = format!(
         "CREATE SCHEMA IF NOT EXISTS poisoned;
-         CREATE OR REPLACE FUNCTION poisoned.octet_length(text) RETURNS integer LANGUAGE plpgsql AS $$
-            BEGIN IF $1 LIKE '%poison%' THEN {action}; END IF;
-            RETURN pg_catalog.octet_length($1); END $$;
+         CREATE OR REPLACE FUNCTION poisoned.pg_column_size(jsonb) RETURNS integer LANGUAGE plpgsql AS $$
+            BEGIN IF $1::text LIKE '%poison%' THEN {action}; END IF;
+            RETURN pg_catalog.pg_column_size($1); END $$;
          DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = poisoned, pg_catalog, public',
             current_database()); END $$"
     );
