@@ -38,46 +38,50 @@
 //! If no half can be written and nothing was written before, the cause is hardly a single record:
 //! the batch is left as blocked.
 
-use diesel_async::AsyncPgConnection;
-use std::time::Duration;
-
 use crate::error::{Error, Result};
-use crate::recording::recorder::part::Part;
 use crate::recording::recorder::pending_record::PendingRecord;
 use crate::recording::recorder::statement::{Statement, StatementEnd};
 
 /// How writing a batch ended.
-pub(super) enum BatchEnd {
+pub(super) struct BatchEnd {
+    pub(super) state: BatchState,
+    /// Whether some of its records were recorded.
+    pub(super) has_recorded: bool,
+}
+
+/// What is left of a batch, and why.
+pub(super) enum BatchState {
     /// Every record was written or has failed.
     Settled,
     /// Some records remain, blocked for this reason; other records may get through.
     Blocked(Error),
+    /// Some records remain, which the database refuses, unless it can't write any.
+    Ambiguous(Error),
     /// Some records remain, since the server or the connection failed.
     ServerFailed(Error),
 }
 
-/// Writes `part` of a batch's records; those with this part remaining are to be retried.
+/// Writes a batch's records; those with a part remaining are to be retried.
 pub(super) async fn write_batch(
-    conn: &mut AsyncPgConnection,
-    part: Part,
-    timeout: Duration,
+    statement: Statement<'_>,
     records: &mut [PendingRecord],
 ) -> BatchEnd {
-    let statement = Statement::new(conn, part, timeout);
-    let mut halving = Halving { statement, has_written: false, blocked: None };
-    match (halving.write(records).await, halving.blocked) {
-        (Err(error), _) => BatchEnd::ServerFailed(error),
-        (Ok(()), Some(error)) => BatchEnd::Blocked(error),
-        (Ok(()), None) => BatchEnd::Settled,
-    }
+    let mut halving =
+        Halving { statement, has_written: false, has_recorded: false, rest: BatchState::Settled };
+    let state = match halving.write(records).await {
+        Ok(()) => halving.rest,
+        Err(error) => BatchState::ServerFailed(error),
+    };
+    BatchEnd { state, has_recorded: halving.has_recorded }
 }
 
 struct Halving<'c> {
     statement: Statement<'c>,
     /// Whether a statement of this batch was written.
     has_written: bool,
+    has_recorded: bool,
     /// Why records remain, if some do.
-    blocked: Option<Error>,
+    rest: BatchState,
 }
 
 /// An `Err` of any of these is the server's or the connection's, and stops the halving.
@@ -90,18 +94,20 @@ impl Halving<'_> {
 
     async fn run(&mut self, records: &mut [PendingRecord]) -> StatementEnd {
         let end = self.statement.run(records).await;
-        self.has_written |= matches!(end, StatementEnd::Written);
+        if let StatementEnd::Written { recorded } = end {
+            self.has_written = true;
+            self.has_recorded |= recorded > 0;
+        }
         end
     }
 
     /// Follows up a statement with all of `records`, by the first table.
     async fn settle(&mut self, records: &mut [PendingRecord], end: StatementEnd) -> Result<()> {
         match (end, records) {
-            (StatementEnd::Written, _) => {}
-            (StatementEnd::Refused(error), [record]) => drop(record.fail(error)),
-            (StatementEnd::Ambiguous(error), [_]) | (StatementEnd::Blocked(error), _) => {
-                self.blocked = Some(error);
-            }
+            (StatementEnd::Written { .. }, _) => {}
+            (StatementEnd::Refused(error), [record]) => record.fail(error),
+            (StatementEnd::Ambiguous(error), [_]) => self.rest = BatchState::Ambiguous(error),
+            (StatementEnd::Blocked(error), _) => self.rest = BatchState::Blocked(error),
             (StatementEnd::Refused(_) | StatementEnd::Ambiguous(_), records) => {
                 Box::pin(self.split(records)).await?;
             }
@@ -118,16 +124,20 @@ impl Halving<'_> {
         }
         let (first, second) = records.split_at_mut(records.len() / 2);
         match self.run(first).await {
-            StatementEnd::Written => Box::pin(self.split(second)).await,
+            StatementEnd::Written { .. } => Box::pin(self.split(second)).await,
             ambiguous @ StatementEnd::Ambiguous(_) if !self.has_written => {
                 match self.run(second).await {
-                    StatementEnd::Written => self.settle(first, ambiguous).await,
+                    StatementEnd::Written { .. } => self.settle(first, ambiguous).await,
                     refused @ StatementEnd::Refused(_) => {
                         self.settle(first, ambiguous).await?;
                         self.settle(second, refused).await
                     }
-                    StatementEnd::Ambiguous(error) | StatementEnd::Blocked(error) => {
-                        self.blocked = Some(error);
+                    StatementEnd::Ambiguous(error) => {
+                        self.rest = BatchState::Ambiguous(error);
+                        Ok(())
+                    }
+                    StatementEnd::Blocked(error) => {
+                        self.rest = BatchState::Blocked(error);
                         Ok(())
                     }
                     StatementEnd::ServerFailed(error) => Err(error),

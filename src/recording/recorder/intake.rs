@@ -36,33 +36,35 @@ impl Intake {
 
     /// Accepts a record once there is capacity for it.
     pub(super) async fn accept(&self, mut record: Record) -> Result<Receipt, NotRecorded> {
+        let size = PendingRecord::held_size(&mut record);
         let reserved = match self.check(&record) {
             Ok(()) => {
                 let guard = CancellationGuard::new(record.usage.id);
-                let reserved = self.reserve(PendingRecord::held_size(&mut record)).await;
+                let reserved = self.reserve(size).await;
                 guard.disarm();
                 reserved
             }
             Err(invalid) => Err(invalid.into()),
         };
-        self.enqueue(record, reserved)
+        self.enqueue(record, size, reserved)
     }
 
     /// Accepts a record if there is capacity for it now.
     pub(super) fn try_accept(&self, mut record: Record) -> Result<Receipt, NotRecorded> {
+        let size = PendingRecord::held_size(&mut record);
         let reserved = match self.check(&record) {
             Ok(()) => {
                 if let Some(shedder) = &self.shedder {
                     shedder.shed_stalled_requests();
                 }
-                self.capacity.try_reserve(PendingRecord::held_size(&mut record))
+                self.capacity.try_reserve(size)
             }
             Err(invalid) => Err(invalid.into()),
         };
         if reserved.as_ref().is_err_and(|error| *error == Error::RecorderFull) {
             self.first_stage.metrics.refused.increment(1);
         }
-        self.enqueue(record, reserved)
+        self.enqueue(record, size, reserved)
     }
 
     /// Refuses further records.
@@ -94,6 +96,7 @@ impl Intake {
     fn enqueue(
         &self,
         record: Record,
+        size: u32,
         reserved: Result<Reservation>,
     ) -> Result<Receipt, NotRecorded> {
         let record = Box::new(record);
@@ -106,7 +109,7 @@ impl Intake {
         }
         let Stage { part, sender, metrics, .. } = &self.first_stage;
         let (pending, receipt) =
-            PendingRecord::new(record, *part, reservation, Arc::clone(metrics));
+            PendingRecord::new(record, size, *part, reservation, Arc::clone(metrics));
         sender.send(pending);
         Ok(receipt)
     }

@@ -5,15 +5,17 @@
 //! 1. `intake` validates it and reserves capacity for it: `capacity` bounds what is held, and
 //!    `shedder` drops stalled requests, by `progress`, when billing comes first.
 //! 2. `pending_record` is the record from then on, until its receipt is answered.
-//! 3. `queue` collects pending records into batches.
-//! 4. `writer` takes a batch, and retries it until each record is settled. `stage` starts the
-//!    writers of each `part` of a record; `shared` is what they share.
+//! 3. `queue` collects pending records into batches; `batch` bounds them.
+//! 4. `writer` takes a batch from its `source`, and retries it until each record is settled, or is
+//!    set aside in the `retry_queue`. `stage` starts the writers of each `part` of a record, with
+//!    their `timeouts` and `stage_queues`; `shared` is what they share.
 //! 5. `halving` writes a batch, and finds refused records by splitting it.
 //! 6. `statement` runs one statement, and classifies its error.
 //! 7. `receipt` tells the caller.
 //!
 //! `options` configures all of this; `metrics` counts it.
 
+mod batch;
 mod capacity;
 mod halving;
 mod intake;
@@ -24,10 +26,14 @@ mod pending_record;
 mod progress;
 mod queue;
 pub(super) mod receipt;
+mod retry_queue;
 mod shared;
 mod shedder;
+mod source;
 mod stage;
+mod stage_queues;
 mod statement;
+mod timeouts;
 mod writer;
 
 use std::fmt;
@@ -45,16 +51,13 @@ use crate::recording::recorder::options::RecorderOptions;
 use crate::recording::recorder::part::Part;
 use crate::recording::recorder::pending_record::PendingRecord;
 use crate::recording::recorder::progress::Progress;
-use crate::recording::recorder::queue::Queue;
 use crate::recording::recorder::receipt::{NotRecorded, Receipt};
 use crate::recording::recorder::shared::Shared;
 use crate::recording::recorder::shedder::Shedder;
 use crate::recording::recorder::stage::Stage;
+use crate::recording::recorder::stage_queues::StageQueues;
+use crate::recording::recorder::timeouts::Timeouts;
 use crate::recording::types::Record;
-
-/// Lock timeout per batch; longer than `deadlock_timeout`, so that PostgreSQL reports deadlocks
-/// itself.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Records usages with their requests in batches, in the background.
 ///
@@ -153,7 +156,7 @@ pub struct Recorder(Arc<Inner>);
 struct Inner {
     intake: Intake,
     capacity: Arc<Capacity>,
-    queues: Vec<Arc<Queue>>,
+    queues: Vec<StageQueues>,
     writers: Mutex<JoinSet<Vec<PendingRecord>>>,
     stop: watch::Sender<bool>,
 }
@@ -177,13 +180,9 @@ impl Recorder {
     /// Outside of a Tokio runtime.
     pub async fn start(connect: &ConnectOptions, options: RecorderOptions) -> Result<Self> {
         options.check()?;
-        let lock_timeout = options.write_timeout.min(LOCK_TIMEOUT);
-        let connect = connect
-            .clone()
-            .primary()
-            .statement_timeout(options.write_timeout)
-            .setting("lock_timeout", &lock_timeout.as_millis().max(1).to_string());
-        let conn = connect.connect_within(options.write_timeout).await?;
+        let connect = connect.clone().primary();
+        let first = Timeouts::of_batches(&options).apply(&connect);
+        let conn = first.connect_within(options.write_timeout).await?;
 
         let is_billing_first = options.billing_first;
         let capacity = Arc::new(Capacity::new(&options));
@@ -204,11 +203,11 @@ impl Recorder {
         let first_stage =
             Stage::start(part, &shared, request_stage.as_ref(), Some(conn), &mut writers);
 
-        let mut queues = first_stage.queues().to_vec();
+        let mut queues = vec![first_stage.queues.clone()];
         // Drops this sender of the request stage: it closes with the writers of the first one.
         let shedder = request_stage.map(|stage| {
-            queues.extend(stage.queues());
-            Shedder::new(Arc::clone(&capacity), progress, stage.queues())
+            queues.push(stage.queues.clone());
+            Shedder::new(Arc::clone(&capacity), progress, stage.queues)
         });
         let intake = Intake::new(Arc::clone(&capacity), shedder, first_stage);
         Ok(Self(Arc::new(Inner { intake, capacity, queues, writers: Mutex::new(writers), stop })))
@@ -288,9 +287,9 @@ impl Recorder {
             inner.stop.send_replace(true);
             join(&inner.writers, &mut unwritten).await;
         }
-        unwritten.extend(inner.queues.iter().flat_map(|queue| queue.take_all()));
-        let not_recorded =
-            unwritten.iter_mut().map(|record| record.fail(Error::RecorderClosed)).collect();
+        unwritten.extend(inner.queues.iter().flat_map(StageQueues::take_all));
+        let fail = |record: &mut PendingRecord| record.fail_with_copy(Error::RecorderClosed);
+        let not_recorded = unwritten.iter_mut().filter_map(fail).collect();
         drop(unwritten);
         inner.capacity.update_gauges();
         not_recorded

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
+use crate::recording::recorder::batch::{MAX_BATCH_BYTES, take_batch};
 use crate::recording::recorder::pending_record::PendingRecord;
 
 /// Pending records in order of arrival, taken in batches.
@@ -25,6 +26,8 @@ pub(super) struct QueueSender(Arc<Queue>);
 #[derive(Default)]
 struct State {
     records: VecDeque<PendingRecord>,
+    /// Size of the records.
+    bytes: usize,
     is_closed: bool,
 }
 
@@ -51,19 +54,14 @@ impl Queue {
             drop(state);
             drop(record);
         } else {
+            state.bytes += record.size();
             state.records.push_back(record);
             drop(state);
             self.arrived.notify_one();
         }
     }
 
-    /// Appends records that were taken from this queue, also after it was closed.
-    pub(super) fn requeue(&self, records: &mut Vec<PendingRecord>) {
-        self.state().records.extend(records.drain(..));
-        self.arrived.notify_one();
-    }
-
-    /// Takes the next batch once it is full or its oldest record has waited for `max_delay`.
+    /// Takes the next batch once it is full, in records or in bytes, or its oldest record has waited for `max_delay`.
     ///
     /// Returns `None` once the queue is closed and empty. If `is_busy`, other tasks run first, so
     /// that callers that were just answered can submit into this batch; a lone caller isn't
@@ -94,11 +92,13 @@ impl Queue {
             return if state.is_closed { Next::End } else { Next::Wait { due: None } };
         };
         let due = oldest.accepted + self.max_delay;
-        if state.records.len() < self.max_batch && !state.is_closed && due > Instant::now() {
+        let is_full = state.records.len() >= self.max_batch || state.bytes >= MAX_BATCH_BYTES;
+        if !is_full && !state.is_closed && due > Instant::now() {
             return Next::Wait { due: Some(due) };
         }
-        let len = state.records.len().min(self.max_batch);
-        Next::Write(state.records.drain(..len).collect())
+        let records = take_batch(&mut state.records, self.max_batch);
+        state.bytes -= records.iter().map(PendingRecord::size).sum::<usize>();
+        Next::Write(records)
     }
 
     /// Whether it holds a record accepted at `instant` or earlier.
@@ -109,16 +109,19 @@ impl Queue {
     /// Takes the records accepted at `instant` or earlier.
     pub(super) fn take_accepted_by(&self, instant: Instant) -> VecDeque<PendingRecord> {
         let mut state = self.state();
-        // Records that were retried or forwarded aren't in order of acceptance: look at all.
-        let (older, younger) =
+        // Records that were forwarded aren't in order of acceptance: look at all.
+        let (older, younger): (VecDeque<_>, VecDeque<_>) =
             take(&mut state.records).into_iter().partition(|record| record.accepted <= instant);
+        state.bytes = younger.iter().map(PendingRecord::size).sum();
         state.records = younger;
         older
     }
 
     /// Takes all records.
     pub(super) fn take_all(&self) -> VecDeque<PendingRecord> {
-        take(&mut self.state().records)
+        let mut state = self.state();
+        state.bytes = 0;
+        take(&mut state.records)
     }
 
     /// Refuses further records, and wakes waiting writers.
@@ -178,7 +181,7 @@ mod tests {
             let record = Box::new(Record::new(Usage::new("user-1"), request));
             let reservation = capacity.try_reserve(1).unwrap();
             let (mut pending, _) =
-                PendingRecord::new(record, Part::Request, reservation, Arc::clone(&metrics));
+                PendingRecord::new(record, 1, Part::Request, reservation, Arc::clone(&metrics));
             pending.accepted = now - Duration::from_secs(age);
             queue.push(pending);
         }

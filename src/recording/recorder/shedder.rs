@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::error::Error;
 use crate::recording::recorder::capacity::Capacity;
 use crate::recording::recorder::progress::Progress;
-use crate::recording::recorder::queue::Queue;
+use crate::recording::recorder::stage_queues::StageQueues;
 
 /// How long no request may progress while capacity is scarce.
 ///
@@ -22,14 +22,14 @@ pub(super) struct Shedder {
     capacity: Arc<Capacity>,
     progress: Arc<Progress>,
     /// Queues of the stage that writes requests.
-    queues: [Arc<Queue>; 2],
+    queues: StageQueues,
 }
 
 impl Shedder {
     pub(super) fn new(
         capacity: Arc<Capacity>,
         progress: Arc<Progress>,
-        queues: [Arc<Queue>; 2],
+        queues: StageQueues,
     ) -> Self {
         Self { capacity, progress, queues }
     }
@@ -44,10 +44,10 @@ impl Shedder {
         let Some(since) = Instant::now().checked_sub(STALL_TIMEOUT) else { return };
         let is_scarce_by_requests =
             self.capacity.is_scarce() && self.progress.are_only_requests_stalled(since);
-        if !is_scarce_by_requests || !self.queues.iter().any(|queue| queue.has_accepted_by(since)) {
+        if !is_scarce_by_requests || !self.queues.have_accepted_by(since) {
             return;
         }
-        let mut shed: Vec<_> = self.queues.iter().flat_map(|queue| queue.take_all()).collect();
+        let mut shed = self.queues.take_all();
         tracing::error!(
             records = shed.len(),
             "stalled requests were shed to make room for usages; attribute them later"

@@ -2,14 +2,18 @@
 
 use diesel_async::AsyncPgConnection;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
 use tokio::task::JoinSet;
 
 use crate::recording::recorder::metrics::Metrics;
 use crate::recording::recorder::part::Part;
 use crate::recording::recorder::pending_record::PendingRecord;
 use crate::recording::recorder::queue::{Queue, QueueSender};
+use crate::recording::recorder::retry_queue::{RetryQueue, RetrySender};
 use crate::recording::recorder::shared::Shared;
+use crate::recording::recorder::source::Source;
+use crate::recording::recorder::stage_queues::StageQueues;
+use crate::recording::recorder::timeouts::Timeouts;
 use crate::recording::recorder::writer::Writer;
 
 /// Writes one part: a queue with batch writers, and a retry queue with one writer.
@@ -17,8 +21,7 @@ pub(super) struct Stage {
     pub(super) part: Part,
     pub(super) sender: Arc<QueueSender>,
     pub(super) metrics: Arc<Metrics>,
-    queue: Arc<Queue>,
-    retry_queue: Arc<Queue>,
+    pub(super) queues: StageQueues,
 }
 
 impl Stage {
@@ -32,27 +35,23 @@ impl Stage {
         mut conn: Option<AsyncPgConnection>,
         writers: &mut JoinSet<Vec<PendingRecord>>,
     ) -> Self {
+        let options = &shared.options;
         let metrics = Arc::new(Metrics::new(part));
-        let queue = Arc::new(Queue::new(shared.options.max_batch, shared.options.max_delay));
-        // Batches of one, so that a blocked record holds up no other.
-        let retry_queue = Arc::new(Queue::new(1, Duration::ZERO));
-        let retry_sender = Arc::new(QueueSender::new(Arc::clone(&retry_queue)));
+        let recorded = Arc::new(AtomicU64::new(0));
+        let queue = Arc::new(Queue::new(options.max_batch, options.max_delay));
+        let retry_queue = Arc::new(RetryQueue::new(options.max_batch, options.retry_for));
+        let retry_sender = Arc::new(RetrySender::new(Arc::clone(&retry_queue)));
         let next_sender = next_stage.map(|stage| &stage.sender);
-        let writer = |queue: &Arc<Queue>| {
-            let writer = Writer::new(shared.clone(), part, Arc::clone(&metrics), Arc::clone(queue));
-            writer.forwarding_to(next_sender.cloned())
+        let mut spawn = |source, timeouts, conn| {
+            let writer = Writer::new(shared, part, &metrics, &recorded, source, timeouts);
+            writers.spawn(writer.forwarding_to(next_sender.cloned()).connected(conn).run());
         };
-        for _ in 0..shared.options.writers {
-            let writer = writer(&queue).retrying_through(Arc::clone(&retry_sender));
-            writers.spawn(writer.connected(conn.take()).run());
+        for _ in 0..options.writers {
+            let (queue, retry_queue) = (Arc::clone(&queue), Arc::clone(&retry_sender));
+            spawn(Source::Queue { queue, retry_queue }, Timeouts::of_batches(options), conn.take());
         }
-        writers.spawn(writer(&retry_queue).run());
+        spawn(Source::RetryQueue(Arc::clone(&retry_queue)), Timeouts::of_retries(options), None);
         let sender = Arc::new(QueueSender::new(Arc::clone(&queue)));
-        Self { part, sender, metrics, queue, retry_queue }
-    }
-
-    /// The queue and the retry queue.
-    pub(super) fn queues(&self) -> [Arc<Queue>; 2] {
-        [Arc::clone(&self.queue), Arc::clone(&self.retry_queue)]
+        Self { part, sender, metrics, queues: StageQueues { queue, retry_queue } }
     }
 }

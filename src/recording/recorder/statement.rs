@@ -1,7 +1,7 @@
 //! One statement over a batch's records, and how it ended.
 
 use diesel_async::AsyncPgConnection;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::time::Instant;
 
 use crate::database::connect::answered;
@@ -9,18 +9,16 @@ use crate::error::{Error, Result};
 use crate::recording::record::{attribute_many, many, usages};
 use crate::recording::recorder::part::Part;
 use crate::recording::recorder::pending_record::PendingRecord;
+use crate::recording::recorder::timeouts::Timeouts;
 use crate::recording::types::{Outcome, Record};
-
-/// A statement that fails after this time probably waited for a lock.
-///
-/// Tells a lock timeout from other failures where the server's language isn't English.
-const PROBABLE_LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// Runs statements that write one part of records, each for all records or for none.
 pub(super) struct Statement<'c> {
     conn: &'c mut AsyncPgConnection,
     part: Part,
-    timeout: Duration,
+    timeouts: Timeouts,
+    /// Number of records that all writers of the part have recorded.
+    recorded: &'c AtomicU64,
 }
 
 /// How a statement ended.
@@ -30,12 +28,14 @@ pub(super) struct Statement<'c> {
 /// | none                                                          | `Written`      |
 /// | `Transient`: deadlock, timeout, serialization or cancellation | `Blocked`      |
 /// | `Transient`: any other                                        | `ServerFailed` |
-/// | `Database`, later than [`PROBABLE_LOCK_WAIT`]                 | `Blocked`      |
+/// | `Database`, later than half of the lock timeout               | `Blocked`      |
 /// | `Database`, earlier                                           | `Ambiguous`    |
 /// | any other, as a violated constraint                           | `Refused`      |
+///
+/// The time tells a lock timeout from other failures where the server's language isn't English.
 pub(super) enum StatementEnd {
-    /// Every record was written, or failed by itself.
-    Written,
+    /// Every record was written, or failed by itself; `recorded` of them weren't there before.
+    Written { recorded: usize },
     /// The database refuses some records for good.
     Refused(Error),
     /// The database refuses some records, or can't write any at the moment.
@@ -47,31 +47,42 @@ pub(super) enum StatementEnd {
 }
 
 impl<'c> Statement<'c> {
-    /// Statements that write `part`. The server cancels each after `timeout`.
-    pub(super) fn new(conn: &'c mut AsyncPgConnection, part: Part, timeout: Duration) -> Self {
-        // A server that doesn't answer within twice the timeout is lost.
-        Self { conn, part, timeout: timeout.saturating_mul(2) }
+    /// Statements that write `part`, and count the records in `recorded`.
+    pub(super) fn new(
+        conn: &'c mut AsyncPgConnection,
+        part: Part,
+        timeouts: Timeouts,
+        recorded: &'c AtomicU64,
+    ) -> Self {
+        Self { conn, part, timeouts, recorded }
     }
 
-    /// Runs one statement for all records, and notes the outcome of each if it succeeds.
+    /// Runs one statement for all records, and notes the outcome of each.
     pub(super) async fn run(&mut self, records: &mut [PendingRecord]) -> StatementEnd {
         let start = Instant::now();
-        let error = match answered(self.timeout, self.insert(records)).await {
+        // A server that doesn't answer within twice the timeout is lost.
+        let within = self.timeouts.statement.saturating_mul(2);
+        let error = match answered(within, self.insert(records)).await {
             Ok(outcomes) => {
+                let is_recorded = |outcome: &&Result<Outcome>| **outcome == Ok(Outcome::Recorded);
+                let recorded = outcomes.iter().filter(is_recorded).count();
+                self.recorded.fetch_add(recorded as u64, Ordering::SeqCst);
                 for (record, outcome) in records.iter_mut().zip(outcomes) {
                     match outcome {
                         Ok(outcome) => record.mark_written(self.part, outcome),
-                        Err(error) => drop(record.fail(error)),
+                        Err(error) => record.fail(error),
                     }
                 }
-                return StatementEnd::Written;
+                return StatementEnd::Written { recorded };
             }
             Err(error) => error,
         };
+        let recorded = self.recorded.load(Ordering::SeqCst);
+        records.iter_mut().for_each(|record| record.note_failure(recorded));
         match &error {
             Error::Transient { kind, .. } if kind.is_of_statement() => StatementEnd::Blocked(error),
             Error::Transient { .. } => StatementEnd::ServerFailed(error),
-            Error::Database(_) if start.elapsed() > PROBABLE_LOCK_WAIT => {
+            Error::Database(_) if start.elapsed() > self.timeouts.lock / 2 => {
                 StatementEnd::Blocked(error)
             }
             Error::Database(_) => StatementEnd::Ambiguous(error),
@@ -80,7 +91,7 @@ impl<'c> Statement<'c> {
     }
 
     async fn insert(&mut self, pending: &[PendingRecord]) -> Result<Vec<Result<Outcome>>> {
-        let records: Vec<&Record> = pending.iter().map(|pending| &*pending.record).collect();
+        let records: Vec<&Record> = pending.iter().map(PendingRecord::record).collect();
         match self.part {
             Part::Both => many(self.conn, &records).await,
             Part::Usage => {

@@ -1,56 +1,64 @@
 //! The task that takes batches from a queue, and retries each until its records are settled.
 
-use backon::ExponentialBackoff;
 use diesel_async::AsyncPgConnection;
 use futures_util::FutureExt;
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::database::backoff::{MAX_DELAY, MIN_DELAY, backoff};
+use crate::database::connect::ConnectOptions;
 use crate::error::{Error, Transient};
-use crate::recording::recorder::halving::{BatchEnd, write_batch};
+use crate::recording::recorder::halving::{BatchEnd, BatchState, write_batch};
 use crate::recording::recorder::metrics::Metrics;
 use crate::recording::recorder::part::Part;
 use crate::recording::recorder::pending_record::PendingRecord;
-use crate::recording::recorder::queue::{Queue, QueueSender};
+use crate::recording::recorder::queue::QueueSender;
+use crate::recording::recorder::retry_queue::Attempt;
 use crate::recording::recorder::shared::Shared;
+use crate::recording::recorder::source::Source;
+use crate::recording::recorder::statement::Statement;
+use crate::recording::recorder::timeouts::Timeouts;
 
 /// Writes one part of the records of a queue, over a connection of its own.
 pub(super) struct Writer {
     shared: Shared,
+    connect: ConnectOptions,
+    timeouts: Timeouts,
     part: Part,
     metrics: Arc<Metrics>,
-    queue: Arc<Queue>,
+    /// Number of records that all writers of the part have recorded.
+    recorded: Arc<AtomicU64>,
+    source: Source,
     /// Takes records with a remaining part.
     next_stage: Option<Arc<QueueSender>>,
-    /// Takes blocked records. The retry queue's own writer has none, and requeues them.
-    retry_queue: Option<Arc<QueueSender>>,
-    /// Delays between blocked records that are requeued, until one is settled.
-    retry_backoff: Option<ExponentialBackoff>,
     conn: Option<AsyncPgConnection>,
     /// Whether [`run`](Self::run) has returned the records that it took.
     has_ended: bool,
 }
 
 impl Writer {
-    /// A writer of `part` that takes its batches from `queue`, and connects when it needs to.
+    /// A writer of `part` that takes its batches from `source`, and connects when it needs to.
     pub(super) fn new(
-        shared: Shared,
+        shared: &Shared,
         part: Part,
-        metrics: Arc<Metrics>,
-        queue: Arc<Queue>,
+        metrics: &Arc<Metrics>,
+        recorded: &Arc<AtomicU64>,
+        source: Source,
+        timeouts: Timeouts,
     ) -> Self {
         Self {
-            shared,
+            shared: shared.clone(),
+            connect: timeouts.apply(&shared.connect),
+            timeouts,
             part,
-            metrics,
-            queue,
+            metrics: Arc::clone(metrics),
+            recorded: Arc::clone(recorded),
+            source,
             next_stage: None,
-            retry_queue: None,
-            retry_backoff: None,
             conn: None,
             has_ended: false,
         }
@@ -59,12 +67,6 @@ impl Writer {
     /// Sends records with a remaining part to `next_stage`.
     pub(super) fn forwarding_to(mut self, next_stage: Option<Arc<QueueSender>>) -> Self {
         self.next_stage = next_stage;
-        self
-    }
-
-    /// Sends blocked records to `retry_queue`, in place of requeuing them.
-    pub(super) fn retrying_through(mut self, retry_queue: Arc<QueueSender>) -> Self {
-        self.retry_queue = Some(retry_queue);
         self
     }
 
@@ -104,17 +106,16 @@ impl Writer {
 
     /// Writes `records`, then one batch after the other.
     async fn write_queue(&mut self, records: &mut Vec<PendingRecord>) {
-        let queue = Arc::clone(&self.queue);
         let mut is_busy = false;
         loop {
             self.write(records).await;
-            let Some(batch) = queue.next_batch(is_busy).await else { return };
+            let Some(batch) = self.source.next_batch(is_busy).await else { return };
             *records = batch;
             is_busy = records.len() > 1;
         }
     }
 
-    /// Writes a batch, and retries until each record is settled, forwarded or requeued.
+    /// Writes a batch, and retries until each record is settled, forwarded or set aside.
     async fn write(&mut self, records: &mut Vec<PendingRecord>) {
         self.release_settled(records);
         if records.is_empty() {
@@ -143,30 +144,58 @@ impl Writer {
 
     /// Attempts a batch once; `records` keeps those to retry.
     async fn attempt(&mut self, records: &mut Vec<PendingRecord>) {
-        let end = self.write_once(records).await;
+        let BatchEnd { state, has_recorded } = self.write_once(records).await;
         self.release_settled(records);
-        match end {
-            BatchEnd::Settled => self.retry_backoff = None,
-            BatchEnd::Blocked(error) => {
-                // Queued records may get through, so they are attempted before they expire.
-                self.prepare_retry(records, &error, false);
-                self.requeue_blocked(records).await;
+        let is_decisive = match state {
+            BatchState::Settled => false,
+            BatchState::Blocked(error) => {
+                self.prepare_retry(records, &error, Source::take_blocked_accepted_by);
+                false
             }
-            BatchEnd::ServerFailed(error) => self.prepare_retry(records, &error, true),
+            BatchState::Ambiguous(error) => self.decide(records, &error),
+            BatchState::ServerFailed(error) => {
+                self.prepare_retry(records, &error, Source::take_accepted_by);
+                return;
+            }
+        };
+        self.source.put_back(records, Attempt { has_recorded, is_decisive });
+    }
+
+    /// Fails a record that the retry writer was refused alone for the second time, if others were
+    /// recorded meanwhile; otherwise the database may refuse all.
+    ///
+    /// The connection isn't used again after the first refusal, so neither is what was prepared on
+    /// it. Returns whether the next refusal is decisive.
+    fn decide(&mut self, records: &mut Vec<PendingRecord>, error: &Error) -> bool {
+        let recorded = self.recorded.load(Ordering::SeqCst);
+        if let (Source::RetryQueue(_), [record]) = (&self.source, &mut records[..]) {
+            let is_its_own = record.failed_while_others_were_recorded(recorded);
+            if record.note_refusal() && is_its_own {
+                record.fail(error.clone());
+                self.release_settled(records);
+                return false;
+            }
+            self.prepare_retry(records, error, Source::take_blocked_accepted_by);
+            return is_its_own;
         }
+        self.prepare_retry(records, error, Source::take_blocked_accepted_by);
+        false
     }
 
     /// Writes a batch over the connection, or over a new one if it was lost.
     async fn write_once(&mut self, records: &mut [PendingRecord]) -> BatchEnd {
-        let timeout = self.shared.options.write_timeout;
         let conn = match &mut self.conn {
             Some(conn) => conn,
-            lost => match self.shared.connect.connect_within(timeout).await {
+            lost => match self.connect.connect_within(self.timeouts.statement).await {
                 Ok(conn) => lost.insert(conn),
-                Err(error) => return BatchEnd::ServerFailed(error),
+                Err(error) => {
+                    let state = BatchState::ServerFailed(error);
+                    return BatchEnd { state, has_recorded: false };
+                }
             },
         };
-        write_batch(conn, self.part, timeout, records).await
+        let statement = Statement::new(conn, self.part, self.timeouts, &self.recorded);
+        write_batch(statement, records).await
     }
 
     /// Drops a connection that may be broken, and fails records past their deadline.
@@ -174,12 +203,12 @@ impl Writer {
         &mut self,
         records: &mut Vec<PendingRecord>,
         error: &Error,
-        includes_queued: bool,
+        take_queued: impl FnOnce(&Source, Instant) -> Vec<PendingRecord>,
     ) {
         if !keeps_connection(error) {
             self.conn = None;
         }
-        self.expire(records, error, includes_queued);
+        self.expire(records, error, take_queued);
         if !records.is_empty() {
             self.metrics.retries.increment(1);
             tracing::warn!(
@@ -187,21 +216,6 @@ impl Writer {
                 %error,
                 "records couldn't be written, and will be retried"
             );
-        }
-    }
-
-    /// Moves blocked records to the retry queue; its own writer pauses before it takes the next.
-    async fn requeue_blocked(&mut self, records: &mut Vec<PendingRecord>) {
-        if records.is_empty() {
-            return;
-        }
-        match &self.retry_queue {
-            Some(retry_queue) => records.drain(..).for_each(|record| retry_queue.send(record)),
-            None => {
-                self.queue.requeue(records);
-                let delay = self.retry_backoff.get_or_insert_with(backoff).next();
-                sleep(delay.unwrap_or(MAX_DELAY)).await;
-            }
         }
     }
 
@@ -216,15 +230,18 @@ impl Writer {
         self.shared.progress.progressed(self.part, before - records.len());
     }
 
-    /// Fails records past their deadline; also those of the queue, if `includes_queued`.
-    fn expire(&self, records: &mut Vec<PendingRecord>, error: &Error, includes_queued: bool) {
+    /// Fails records past their deadline; also the queued ones that `take_queued` takes.
+    fn expire(
+        &self,
+        records: &mut Vec<PendingRecord>,
+        error: &Error,
+        take_queued: impl FnOnce(&Source, Instant) -> Vec<PendingRecord>,
+    ) {
         let retry_for = self.shared.options.retry_for;
         let Some(oldest) = Instant::now().checked_sub(retry_for) else { return };
         let mut expired: Vec<_> =
             records.extract_if(.., |record| record.accepted <= oldest).collect();
-        if includes_queued {
-            expired.extend(self.queue.take_accepted_by(oldest));
-        }
+        expired.extend(take_queued(&self.source, oldest));
         self.shared.progress.progressed(self.part, expired.len());
         for record in &mut expired {
             record.fail(error.clone());
@@ -251,8 +268,7 @@ impl Drop for Writer {
     fn drop(&mut self) {
         if !self.has_ended {
             self.shared.capacity.close();
-            self.queue.close();
-            drop(self.queue.take_all());
+            self.source.abandon();
         }
     }
 }
@@ -276,7 +292,9 @@ mod tests {
     use crate::recording::recorder::capacity::{Capacity, Held};
     use crate::recording::recorder::options::RecorderOptions;
     use crate::recording::recorder::progress::Progress;
+    use crate::recording::recorder::queue::Queue;
     use crate::recording::recorder::receipt::Receipt;
+    use crate::recording::recorder::retry_queue::{RetryQueue, RetrySender};
     use crate::recording::types::Record;
     use crate::registry::seed;
     use crate::tables::requests::NewRequest;
@@ -284,7 +302,8 @@ mod tests {
     use crate::values::AllocationSubject;
     use tokio::sync::watch;
 
-    fn writer(options: RecorderOptions) -> Writer {
+    fn writer(options: RecorderOptions) -> (Writer, Arc<Queue>) {
+        let timeouts = Timeouts::of_batches(&options);
         let shared = Shared {
             connect: ConnectOptions::parse("postgres://db.example/app").unwrap(),
             capacity: Arc::new(Capacity::new(&options)),
@@ -293,7 +312,14 @@ mod tests {
             stop: watch::channel(false).1,
         };
         let queue = Arc::new(Queue::new(512, Duration::ZERO));
-        Writer::new(shared, Part::Both, Arc::new(Metrics::new(Part::Both)), queue)
+        let retry_queue = Arc::new(RetryQueue::new(512, Duration::ZERO));
+        let source = Source::Queue {
+            queue: Arc::clone(&queue),
+            retry_queue: Arc::new(RetrySender::new(retry_queue)),
+        };
+        let metrics = Arc::new(Metrics::new(Part::Both));
+        let recorded = Arc::new(AtomicU64::new(0));
+        (Writer::new(&shared, Part::Both, &metrics, &recorded, source, timeouts), queue)
     }
 
     fn pending(writer: &Writer, age: Duration) -> (PendingRecord, Receipt) {
@@ -301,7 +327,7 @@ mod tests {
         let record = Box::new(Record::new(Usage::new("user-1"), request));
         let reservation = writer.shared.capacity.try_reserve(1).unwrap();
         let (mut pending, receipt) =
-            PendingRecord::new(record, Part::Both, reservation, Arc::clone(&writer.metrics));
+            PendingRecord::new(record, 1, Part::Both, reservation, Arc::clone(&writer.metrics));
         pending.accepted -= age;
         (pending, receipt)
     }
@@ -309,15 +335,15 @@ mod tests {
     #[test]
     fn only_records_past_their_deadline_expire() {
         let second = Duration::from_secs(1);
-        let writer = writer(RecorderOptions::default().retry_for(second));
+        let (writer, queue) = writer(RecorderOptions::default().retry_for(second));
         let ages = [2 * second, Duration::ZERO];
         let [[(old, of_old), (young, of_young)], [(older, of_older), (younger, of_younger)]] =
             [ages, ages].map(|ages| ages.map(|age| pending(&writer, age)));
-        writer.queue.push(older);
-        writer.queue.push(younger);
+        queue.push(older);
+        queue.push(younger);
         let mut records = vec![old, young];
         let error = Error::database("trouble");
-        writer.expire(&mut records, &error, true);
+        writer.expire(&mut records, &error, Source::take_accepted_by);
         assert_eq!(records.len(), 1);
         assert_eq!(writer.shared.capacity.held(), Held { records: 2, bytes: 2 });
         for receipt in [of_old, of_older] {
