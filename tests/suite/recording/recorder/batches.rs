@@ -7,6 +7,7 @@ use crate::recording::recorder::{
 use crate::support::fixtures::{Recorded, recorded, until_blocked};
 use futures_util::FutureExt;
 use model_experiments::RecorderOptions;
+use model_experiments::recording::{Record, Usage};
 use std::time::Duration;
 use tokio::task::yield_now;
 
@@ -36,6 +37,42 @@ async fn no_statement_takes_more_than_max_batch() {
     all_recorded(burst(&recorder, (0..25).map(|_| record(version)))).await;
     assert_eq!(statements(&mut conn).await, 3);
     assert_eq!(recorded(&mut conn).await, Recorded::both(25));
+}
+
+#[tokio::test]
+async fn no_statement_takes_more_than_a_few_mebibytes() {
+    let (db, mut conn, version) = database().await;
+    count_statements(&mut conn, "microdollar_usage").await;
+    let options = RecorderOptions::default().max_batch(10_000);
+    let recorder = start(&db.options(), options).await;
+    let text = "x".repeat(64_000);
+    let large = || {
+        let usage = Usage {
+            model: Some(text.clone()),
+            provider: Some(text.clone()),
+            ..Usage::new("user-1")
+        };
+        Record::new(usage, record(version).request)
+    };
+    all_recorded(burst(&recorder, (0..100).map(|_| large()))).await;
+    // 4 MiB hold 32 such records.
+    assert_eq!(statements(&mut conn).await, 4);
+    assert_eq!(recorded(&mut conn).await, Recorded::both(100));
+}
+
+#[tokio::test]
+async fn records_gather_until_they_are_large_enough() {
+    let (db, mut conn, version) = database().await;
+    let options = RecorderOptions::default().max_delay(NEVER).retry_for(2 * NEVER);
+    let recorder = start(&db.options(), options).await;
+    let large = || {
+        let text = || Some("x".repeat(64_000));
+        let usage = Usage { model: text(), provider: text(), ..Usage::new("user-1") };
+        Record::new(usage, record(version).request)
+    };
+    // 4 MiB hold 32 such records.
+    all_recorded(burst(&recorder, (0..33).map(|_| large())).drain(..32)).await;
+    assert_eq!(recorded(&mut conn).await, Recorded::both(32));
 }
 
 #[tokio::test]

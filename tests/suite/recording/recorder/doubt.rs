@@ -1,12 +1,15 @@
 //! Errors that may concern one record or all of them: no record fails for another's fault.
 
 use crate::recording::recorder::{
-    LONG, all_recorded, answer, burst, costing, database, record, start, unlock, until_empty,
-    until_retried,
+    LONG, all_recorded, answer, both_modes, burst, burst_of, costing, database, record, start,
+    unlock, until_empty, until_retried,
 };
-use crate::support::fixtures::{Recorded, assert_database_error, insert_usage, raw, recorded};
+use crate::support::fixtures::{
+    Recorded, assert_database_error, eventually, insert_usage, raw, recorded,
+};
 use crate::support::log::Log;
 use diesel_async::AsyncPgConnection;
+use futures_util::FutureExt;
 use metrics::{
     Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, SharedString, Unit,
 };
@@ -14,6 +17,7 @@ use model_experiments::{Error, RecorderOptions};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 /// Makes the server refuse usages for which `condition` holds, with `message`.
@@ -52,40 +56,107 @@ async fn trouble_of_the_server_is_waited_out_whatever_its_message() {
 }
 
 #[tokio::test]
-async fn only_the_refused_records_come_back_when_their_time_is_over() {
-    let (db, mut conn, version) = database().await;
-    refuse(&mut conn, "ROW", "NEW.cost = 7", "no sevens").await;
-    let options = RecorderOptions::default().retry_for(Duration::from_secs(2));
-    let recorder = start(&db.options(), options).await;
-    let mut given: Vec<_> = (0..64).map(|_| record(version)).collect();
-    let sevens = [0, 3, 31, 63];
-    for at in sevens {
-        given[at].usage.cost = 7;
-    }
-    for (at, receipt) in burst(&recorder, given).into_iter().enumerate() {
-        let end = answer(receipt).await.map_err(Error::from);
-        if sevens.contains(&at) {
-            assert_database_error(end, "no sevens");
-        } else {
-            assert!(end.is_ok(), "{at}: {end:?}");
+async fn refused_records_come_back_at_once_and_the_others_are_recorded() {
+    for options in both_modes() {
+        let (db, mut conn, version) = database().await;
+        refuse(&mut conn, "ROW", "NEW.cost = 7", "no sevens").await;
+        // Deadlines are ten minutes away.
+        let recorder = start(&db.options(), options).await;
+        for round in 0..4 {
+            let is_refused = |at: usize| at % 4 == round;
+            let given = (0..100).map(|at| costing(if is_refused(at) { 7 } else { 0 }, version));
+            for (at, receipt) in burst(&recorder, given).into_iter().enumerate() {
+                let end = answer(receipt).await.map_err(Error::from);
+                if is_refused(at) {
+                    assert_database_error(end, "no sevens");
+                } else {
+                    assert!(end.is_ok(), "{at}: {end:?}");
+                }
+            }
         }
+        assert!(recorder.is_empty());
+        assert_eq!(recorded(&mut conn).await, Recorded::both(300));
     }
-    assert_eq!(recorded(&mut conn).await, Recorded::both(60));
 }
 
 #[tokio::test]
-async fn a_refused_record_is_retried_for_its_time_and_delays_no_other() {
+async fn a_few_refused_records_of_a_batch_come_back_at_once() {
+    for refused in [vec![0], vec![63], vec![62, 63], vec![0, 3, 31, 63]] {
+        let (db, mut conn, version) = database().await;
+        refuse(&mut conn, "ROW", "NEW.cost = 7", "no sevens").await;
+        let recorder = start(&db.options(), RecorderOptions::default()).await;
+        let cost = |at| if refused.contains(&at) { 7 } else { 0 };
+        let given = (0..64).map(|at| costing(cost(at), version));
+        for (at, receipt) in burst(&recorder, given).into_iter().enumerate() {
+            let end = answer(receipt).await.map_err(Error::from);
+            if refused.contains(&at) {
+                assert_database_error(end, "no sevens");
+            } else {
+                assert!(end.is_ok(), "{at}: {end:?}");
+            }
+        }
+        assert_eq!(recorded(&mut conn).await, Recorded::both(64 - refused.len() as i64));
+    }
+}
+
+#[tokio::test]
+async fn a_refused_record_waits_until_another_is_recorded_and_delays_none() {
+    let (log, _guard) = Log::of_thread();
     let (db, mut conn, version) = database().await;
     refuse(&mut conn, "ROW", "NEW.cost = 7", "no sevens").await;
-    let recorder =
-        start(&db.options(), RecorderOptions::default().retry_for(Duration::from_secs(2))).await;
-    let alone = recorder.try_submit(costing(7, version)).unwrap();
-    for _ in 0..5 {
-        let receipt = recorder.try_submit(record(version)).unwrap();
-        all_recorded([receipt]).await;
-    }
+    let recorder = start(&db.options(), RecorderOptions::default()).await;
+    let mut alone = recorder.try_submit(costing(7, version)).unwrap();
+    // The database may refuse all.
+    until_retried(&log).await;
+    assert!((&mut alone).now_or_never().is_none());
+    all_recorded(burst(&recorder, [record(version)])).await;
     assert_database_error(answer(alone).await.map_err(Error::from), "no sevens");
-    assert_eq!(recorded(&mut conn).await, Recorded::both(5));
+    assert_eq!(recorded(&mut conn).await, Recorded::both(1));
+}
+
+#[tokio::test]
+async fn records_are_kept_while_all_are_refused() {
+    let (log, _guard) = Log::of_thread();
+    let (db, mut conn, version) = database().await;
+    let recorder = start(&db.options(), RecorderOptions::default()).await;
+    all_recorded(burst(&recorder, [record(version)])).await;
+    refuse(&mut conn, "ROW", "true", "the ledger is closed").await;
+    let mut receipts = Vec::new();
+    for _ in 0..3 {
+        receipts.extend(burst(&recorder, (0..100).map(|_| record(version))));
+        let retried = log.lines().len();
+        eventually("they are retried", async || {
+            yield_now().await;
+            log.lines().len() >= retried + 3
+        })
+        .await;
+    }
+    assert_eq!(recorder.len(), 300);
+    raw(&mut conn, "DROP FUNCTION refuse CASCADE").await.unwrap();
+    all_recorded(receipts).await;
+    assert_eq!(recorded(&mut conn).await, Recorded::both(301));
+}
+
+#[tokio::test]
+async fn a_refused_request_comes_back_at_once_where_billing_comes_first() {
+    let (db, mut conn, version) = database().await;
+    let trigger = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'not this client'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON model_experiment_request
+            FOR EACH ROW WHEN (NEW.client_request_id = 'bad') EXECUTE FUNCTION refuse()";
+    raw(&mut conn, trigger).await.unwrap();
+    let recorder = start(&db.options(), RecorderOptions::default().billing_first(true)).await;
+    let mut bad = record(version);
+    bad.request = bad.request.client_request_id("bad");
+    let [first, of_bad, last] = burst_of(&recorder, [record(version), bad, record(version)]);
+    all_recorded([first, last]).await;
+    match answer(of_bad).await.unwrap_err().error {
+        Error::NotAttributed { reason, .. } => {
+            assert_database_error::<()>(Err(*reason), "not this client");
+        }
+        error => panic!("{error:?}"),
+    }
+    assert_eq!(recorded(&mut conn).await, Recorded { usages: 3, requests: 2 });
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod batches;
 mod billing;
+mod blocked;
 mod bounds;
 mod doubt;
 mod faults;

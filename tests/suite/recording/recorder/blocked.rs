@@ -1,0 +1,132 @@
+//! Records that wait for a lock: those that don't go on.
+
+use crate::recording::recorder::{
+    LONG, all_recorded, answer, both_modes, burst, database, hold, hold_version, record, start,
+    unlock, until_empty,
+};
+use crate::support::fixtures::{Recorded, active, raw, recorded, until_blocked};
+use futures_util::FutureExt;
+use model_experiments::error::Transient;
+use model_experiments::recording::Receipt;
+use model_experiments::{Error, RecorderOptions};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Batches that would last longer than [`LONG`] if each waited for a lock.
+const ROUNDS: usize = 100;
+
+/// The receipts that are not answered yet.
+fn unanswered(receipts: &mut [Receipt]) -> usize {
+    receipts.iter_mut().filter_map(|receipt| receipt.now_or_never().is_none().then_some(())).count()
+}
+
+#[tokio::test]
+async fn a_locked_version_delays_its_own_records_alone() {
+    for options in both_modes() {
+        let (db, mut conn, version) = database().await;
+        let locked = active(&mut conn, "partner/locked").await.control_version.id;
+        let recorder = start(&db.options(), options).await;
+        let holder = hold_version(&db, locked).await;
+        let mut of_locked = Vec::new();
+        let undisturbed = async {
+            for _ in 0..ROUNDS {
+                of_locked.extend(burst(&recorder, [locked, locked].map(record)));
+                all_recorded(burst(&recorder, [version, version].map(record))).await;
+            }
+        };
+        timeout(LONG, undisturbed).await.expect("the others go on");
+        assert_eq!(unanswered(&mut of_locked), 2 * ROUNDS);
+        assert_eq!(recorded(&mut conn).await.requests, 2 * ROUNDS as i64);
+        unlock(holder).await;
+        all_recorded(of_locked).await;
+        until_empty(&recorder).await;
+        // It counts as locked no longer.
+        all_recorded(burst(&recorder, [locked, version].map(record))).await;
+        assert_eq!(recorded(&mut conn).await, Recorded::both(4 * ROUNDS as i64 + 2));
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_is_locked_again_is_set_aside_again() {
+    let (db, mut conn, version) = database().await;
+    let locked = active(&mut conn, "partner/locked").await.control_version.id;
+    let options = RecorderOptions::default().write_timeout(Duration::from_millis(500));
+    let recorder = start(&db.options(), options).await;
+    for round in 1..=3 {
+        let holder = hold_version(&db, locked).await;
+        let of_locked = burst(&recorder, [locked, version].map(record));
+        all_recorded(burst(&recorder, [record(version)])).await;
+        unlock(holder).await;
+        all_recorded(of_locked).await;
+        assert_eq!(recorded(&mut conn).await, Recorded::both(3 * round));
+    }
+}
+
+#[tokio::test]
+async fn records_of_a_locked_version_come_back_when_their_time_is_over() {
+    let (db, mut conn, version) = database().await;
+    let locked = active(&mut conn, "partner/locked").await.control_version.id;
+    let options = RecorderOptions::default()
+        .write_timeout(Duration::from_millis(300))
+        .retry_for(Duration::from_secs(2));
+    let recorder = start(&db.options(), options).await;
+    let holder = hold_version(&db, locked).await;
+    let given: Vec<_> = (0..50).map(|_| record(locked)).collect();
+    let of_locked = burst(&recorder, given.clone());
+    all_recorded(burst(&recorder, (0..50).map(|_| record(version)))).await;
+    for (receipt, record) in of_locked.into_iter().zip(given) {
+        let not = answer(receipt).await.unwrap_err();
+        assert_eq!(*not.record, record);
+        let is_timeout =
+            matches!(not.error, Error::Transient { kind: Transient::StatementTimeout, .. });
+        assert!(is_timeout, "{not}");
+    }
+    assert!(recorder.is_empty());
+    unlock(holder).await;
+    assert_eq!(recorded(&mut conn).await, Recorded::both(50));
+}
+
+#[tokio::test]
+async fn records_go_on_when_every_version_was_locked() {
+    let (db, mut conn, version) = database().await;
+    let mut versions = vec![version];
+    for model in ["partner/one", "partner/two"] {
+        let active = active(&mut conn, model).await;
+        versions.extend([active.control_version.id, active.candidate_version.id]);
+    }
+    let options = RecorderOptions::default().write_timeout(Duration::from_millis(500)).writers(2);
+    let recorder = start(&db.options(), options).await;
+    let mut holder = db.connect().await;
+    raw(&mut holder, "BEGIN; SELECT FROM model_experiment_variant_version FOR UPDATE")
+        .await
+        .unwrap();
+    let mut receipts = Vec::new();
+    for _ in 0..3 {
+        receipts.extend(burst(&recorder, (0..100).map(|at| record(versions[at % 5]))));
+        until_blocked(&mut conn).await;
+    }
+    assert_eq!(unanswered(&mut receipts), 300);
+    unlock(holder).await;
+    all_recorded(receipts).await;
+    assert_eq!(recorded(&mut conn).await, Recorded::both(300));
+}
+
+#[tokio::test]
+async fn a_held_usage_delays_no_other_of_its_version() {
+    let (db, mut conn, version) = database().await;
+    let recorder = start(&db.options(), RecorderOptions::default()).await;
+    let held = record(version);
+    let holder = hold(&db, &held.usage).await;
+    let mut of_held = burst(&recorder, [held]);
+    all_recorded(burst(&recorder, [record(version)])).await;
+    let others = async {
+        for _ in 0..ROUNDS {
+            all_recorded(burst(&recorder, [version, version].map(record))).await;
+        }
+    };
+    timeout(LONG, others).await.expect("the others go on");
+    assert_eq!(unanswered(&mut of_held), 1);
+    unlock(holder).await;
+    all_recorded(of_held).await;
+    assert_eq!(recorded(&mut conn).await, Recorded::both(2 * ROUNDS as i64 + 2));
+}
