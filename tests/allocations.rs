@@ -6,11 +6,18 @@ mod support;
 
 use metrics_util::debugging::DebuggingRecorder;
 use model_experiments::routing::{Route, Subject, Unavailable};
-use model_experiments::values::{AllocationSubject, CAPTURE_CAP, PromptCapture};
-use model_experiments::{RoutingCache, RoutingOptions, experiments};
+use model_experiments::recording::{Receipt, Record, Usage};
+use model_experiments::values::{AllocationSubject, CAPTURE_CAP, PromptCapture, VersionId};
+use model_experiments::{
+    ConnectOptions, Recorder, RecorderOptions, RoutingCache, RoutingOptions, experiments,
+};
 use serde_json::json;
+use std::time::Duration;
 use support::TestDatabase;
-use support::fixtures::{active, raw, unguard};
+use support::fixtures::{active, raw, request, unguard};
+use support::network::Network;
+use tokio::runtime::Builder;
+use tokio::time::sleep;
 
 fn kind(route: &Route) -> &'static str {
     match route {
@@ -61,6 +68,66 @@ async fn a_routing_decision_allocates_nothing() {
     }
     let counted = allocation_counter::measure(|| drop(db.url()));
     assert!(counted.count_total > 0);
+}
+
+/// Memory of a recorder beside `max_bytes`: copies of one batch while it is written, and buffers.
+const BESIDE_MAX_BYTES: usize = 24 << 20;
+
+/// A record of about `bytes`, at least 300.
+fn sized(version: VersionId, bytes: usize) -> Record {
+    let text = || Some("x".repeat((bytes / 3).min(65_536)));
+    let usage =
+        Usage { model: text(), provider: text(), project_id: text(), ..Usage::new("user-1") };
+    Record::new(usage, request(version))
+}
+
+/// Fills the recorder.
+fn fill(recorder: &Recorder, version: VersionId, bytes: usize) -> Vec<Receipt> {
+    let submit = || recorder.try_submit(sized(version, bytes)).ok();
+    std::iter::from_fn(submit).collect()
+}
+
+#[test]
+fn a_recorder_takes_little_more_memory_than_its_maximum() {
+    const MAX_BYTES: usize = 32 << 20;
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    for (bytes, is_cut) in [(190_000, false), (190_000, true), (300, false), (300, true)] {
+        let (db, mut conn, version) = runtime.block_on(async {
+            let db = TestDatabase::new().await;
+            let mut conn = db.connect().await;
+            let version = active(&mut conn, "partner/foo").await.control_version.id;
+            (db, conn, version)
+        });
+        let network = runtime.block_on(Network::to(&db.url()));
+        let retry_for = Duration::from_secs(if is_cut { 3 } else { 600 });
+        let options = RecorderOptions::default()
+            .max_batch(10_000)
+            .max_records(1_000_000)
+            .max_bytes(MAX_BYTES)
+            .retry_for(retry_for);
+        let connect = ConnectOptions::parse(network.url()).unwrap();
+        let recorder = runtime.block_on(Recorder::start(&connect, options)).unwrap();
+        runtime.block_on(raw(&mut conn, "BEGIN; LOCK TABLE microdollar_usage")).unwrap();
+        let allocated = allocation_counter::measure(|| {
+            runtime.block_on(async {
+                let receipts = fill(&recorder, version, bytes);
+                assert!(receipts.len() * bytes > MAX_BYTES / 3, "{}", receipts.len());
+                if is_cut {
+                    network.cut();
+                } else {
+                    sleep(Duration::from_secs(3)).await;
+                    raw(&mut conn, "ROLLBACK").await.unwrap();
+                }
+                for receipt in receipts {
+                    assert_eq!(receipt.await.is_ok(), !is_cut);
+                }
+            });
+        });
+        let peak = usize::try_from(allocated.bytes_max).unwrap();
+        println!("{bytes} {is_cut}: peak {:.1} MiB", peak as f64 / (1 << 20) as f64);
+        assert!(peak <= MAX_BYTES + BESIDE_MAX_BYTES, "{bytes} bytes, {is_cut}: {peak}");
+        runtime.block_on(recorder.shutdown(Duration::from_secs(10)));
+    }
 }
 
 #[test]

@@ -97,3 +97,45 @@ impl Capacity {
         self.gauges.bytes.set(held.bytes as f64);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a recorder of `max` is scarce with `records` that take `bytes` in all.
+    fn is_scarce(max: Held, records: usize, bytes: usize) -> bool {
+        let options = RecorderOptions::default().max_records(max.records).max_bytes(max.bytes);
+        let capacity = Capacity::new(&options);
+        let mut sizes = vec![0; records];
+        sizes[0] = u32::try_from(bytes).unwrap();
+        let reserved: Vec<_> =
+            sizes.into_iter().map(|size| capacity.try_reserve(size).unwrap()).collect();
+        assert_eq!(capacity.held(), Held { records, bytes });
+        let is_scarce = capacity.is_scarce();
+        drop(reserved);
+        assert_eq!(capacity.held(), Held { records: 0, bytes: 0 });
+        is_scarce
+    }
+
+    #[test]
+    fn capacity_is_scarce_above_half_of_the_records_or_of_the_bytes() {
+        let max = Held { records: 10, bytes: 1_000 };
+        assert!(!is_scarce(max, 5, 500));
+        assert!(is_scarce(max, 6, 500));
+        assert!(is_scarce(max, 5, 501));
+        assert!(is_scarce(max, 6, 501));
+        assert!(!is_scarce(max, 1, 0));
+        assert!(is_scarce(max, 10, 0));
+        assert!(is_scarce(max, 1, 1_000));
+    }
+
+    #[test]
+    fn a_record_larger_than_the_maximum_takes_all_of_it() {
+        let capacity = Capacity::new(&RecorderOptions::default().max_bytes(1_000));
+        let reserved = capacity.try_reserve(5_000).unwrap();
+        assert_eq!(capacity.held(), Held { records: 1, bytes: 1_000 });
+        assert!(capacity.try_reserve(1).is_err());
+        drop(reserved);
+        assert!(capacity.try_reserve(1_000).is_ok());
+    }
+}

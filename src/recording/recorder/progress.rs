@@ -57,3 +57,72 @@ impl Progress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const TICK: Duration = Duration::from_nanos(1);
+
+    /// Progress with `pending` usages, a usage and a request settled at these instants.
+    fn progress(
+        pending: usize,
+        usage_progressed: Instant,
+        request_progressed: Instant,
+    ) -> Progress {
+        Progress(Mutex::new(State {
+            pending_usages: pending,
+            usage_progressed,
+            request_progressed,
+        }))
+    }
+
+    #[test]
+    fn requests_are_stalled_alone_since_exactly_that_long() {
+        let since = Instant::now();
+        let (before, after) = (since - TICK, since + TICK);
+        for (pending, usage, request, expected) in [
+            // No usage is pending.
+            (0, before, before, true),
+            (0, before, since, true),
+            (0, before, after, false),
+            // Usages get on.
+            (1, after, before, true),
+            (1, after, since, true),
+            (1, after, after, false),
+            // Usages are stalled, too.
+            (1, since, since, false),
+            (1, before, before, false),
+            (2, before, after, false),
+        ] {
+            let progress = progress(pending, usage, request);
+            let is_stalled = progress.are_only_requests_stalled(since);
+            assert_eq!(is_stalled, expected, "{pending} {:?} {:?}", usage - since, request - since);
+        }
+    }
+
+    #[test]
+    fn each_part_progresses_by_itself() {
+        let start = Instant::now();
+        let state = |progress: &Progress| {
+            let state = progress.state();
+            (state.pending_usages, state.usage_progressed > start, state.request_progressed > start)
+        };
+        let progress = progress(0, start, start);
+        progress.usage_accepted();
+        progress.usage_accepted();
+        progress.usage_accepted();
+        for (part, records) in [(Part::Usage, 0), (Part::Request, 0), (Part::Both, 2)] {
+            progress.progressed(part, records);
+            assert_eq!(state(&progress), (3, false, false), "{part:?}");
+        }
+        progress.progressed(Part::Request, 1);
+        assert_eq!(state(&progress), (3, false, true));
+        progress.progressed(Part::Usage, 2);
+        assert_eq!(state(&progress), (1, true, true));
+        // A usage whose record wasn't counted makes no others pending.
+        progress.progressed(Part::Usage, 2);
+        assert_eq!(state(&progress), (0, true, true));
+    }
+}

@@ -161,34 +161,79 @@ impl Drop for QueueSender {
 mod tests {
     use super::*;
     use crate::recording::recorder::capacity::Capacity;
-    use crate::recording::recorder::metrics::Metrics;
     use crate::recording::recorder::options::RecorderOptions;
-    use crate::recording::recorder::part::Part;
-    use crate::recording::types::Record;
     use crate::registry::seed;
-    use crate::tables::requests::NewRequest;
-    use crate::tables::usages::Usage;
-    use crate::values::AllocationSubject;
+
+    fn capacity() -> Capacity {
+        Capacity::new(&RecorderOptions::default().max_bytes(usize::MAX))
+    }
+
+    fn pending(capacity: &Capacity, size: usize, age: u64) -> PendingRecord {
+        let (size, age) = (u32::try_from(size).unwrap(), Duration::from_secs(age));
+        PendingRecord::sample(capacity, seed::version(7), size, age).0
+    }
 
     #[test]
     fn older_records_are_taken_at_any_position() {
-        let metrics = Arc::new(Metrics::new(Part::Request));
-        let options = RecorderOptions::default();
-        let (queue, capacity) = (Queue::new(512, Duration::ZERO), Capacity::new(&options));
-        let now = Instant::now();
-        for age in [1, 3, 0, 2, 3, 1_u64] {
-            let request = NewRequest::new(seed::version(7), AllocationSubject::User);
-            let record = Box::new(Record::new(Usage::new("user-1"), request));
-            let reservation = capacity.try_reserve(1).unwrap();
-            let (mut pending, _) =
-                PendingRecord::new(record, 1, Part::Request, reservation, Arc::clone(&metrics));
-            pending.accepted = now - Duration::from_secs(age);
-            queue.push(pending);
+        let (queue, capacity) = (Queue::new(512, Duration::ZERO), capacity());
+        for age in [1, 3, 0, 2, 3, 1] {
+            queue.push(pending(&capacity, 1, age));
         }
         let ages = |records: VecDeque<PendingRecord>| {
-            records.iter().map(|record| (now - record.accepted).as_secs()).collect::<Vec<_>>()
+            records.iter().map(|record| record.accepted.elapsed().as_secs()).collect::<Vec<_>>()
         };
-        assert_eq!(ages(queue.take_accepted_by(now - Duration::from_secs(2))), [3, 2, 3]);
+        let two_seconds_ago = Instant::now().checked_sub(Duration::from_secs(2)).unwrap();
+        assert_eq!(ages(queue.take_accepted_by(two_seconds_ago)), [3, 2, 3]);
         assert_eq!(ages(queue.take_all()), [1, 0, 1]);
+    }
+
+    /// The sizes of the batches that are taken of records with these sizes.
+    fn batches(sizes: &[usize]) -> Vec<Vec<usize>> {
+        let (queue, capacity) = (Queue::new(4, Duration::ZERO), capacity());
+        sizes.iter().for_each(|size| queue.push(pending(&capacity, *size, 0)));
+        let next = || match queue.take_batch() {
+            Next::Write(records) => Some(records.iter().map(PendingRecord::size).collect()),
+            _ => None,
+        };
+        std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn a_batch_ends_at_either_bound() {
+        const MAX: usize = MAX_BATCH_BYTES;
+        assert_eq!(batches(&[1; 5]), [vec![1; 4], vec![1]]);
+        assert_eq!(batches(&[MAX - 1, 1, 1]), [vec![MAX - 1, 1], vec![1]]);
+        assert_eq!(batches(&[MAX, 1]), [vec![MAX], vec![1]]);
+        // A record that is larger goes alone.
+        assert_eq!(batches(&[1, MAX + 1, 1]), [vec![1], vec![MAX + 1], vec![1]]);
+    }
+
+    #[test]
+    fn a_batch_waits_until_it_is_full_in_records_or_in_bytes() {
+        let is_taken = |sizes: &[usize]| {
+            let (queue, capacity) = (Queue::new(3, Duration::from_secs(60)), capacity());
+            sizes.iter().for_each(|size| queue.push(pending(&capacity, *size, 0)));
+            matches!(queue.take_batch(), Next::Write(_))
+        };
+        assert!(!is_taken(&[1, MAX_BATCH_BYTES - 2]));
+        assert!(is_taken(&[1, MAX_BATCH_BYTES - 1]));
+        assert!(!is_taken(&[1; 2]));
+        assert!(is_taken(&[1; 3]));
+    }
+
+    #[test]
+    fn bytes_that_were_taken_fill_no_batch() {
+        let (queue, capacity) = (Queue::new(3, Duration::from_secs(60)), capacity());
+        let is_full = || matches!(queue.take_batch(), Next::Write(_));
+        queue.push(pending(&capacity, MAX_BATCH_BYTES, 0));
+        assert!(is_full());
+        queue.push(pending(&capacity, MAX_BATCH_BYTES - 1, 9));
+        drop(queue.take_accepted_by(Instant::now().checked_sub(Duration::from_secs(8)).unwrap()));
+        queue.push(pending(&capacity, MAX_BATCH_BYTES - 1, 0));
+        drop(queue.take_all());
+        queue.push(pending(&capacity, MAX_BATCH_BYTES - 1, 0));
+        assert!(!is_full());
+        queue.push(pending(&capacity, 1, 0));
+        assert!(is_full());
     }
 }

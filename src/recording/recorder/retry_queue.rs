@@ -350,3 +350,201 @@ impl Drop for RetrySender {
 fn version(record: &PendingRecord) -> VersionId {
     record.record().request.variant_version_id
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::recorder::capacity::Capacity;
+    use crate::recording::recorder::options::RecorderOptions;
+    use crate::registry::seed;
+    use tokio::time::advance;
+
+    const RETRY_FOR: Duration = Duration::from_secs(600);
+
+    /// None of the batch's records was settled.
+    const FAILED: Attempt = Attempt { has_recorded: false, is_decisive: false };
+
+    /// Some of the batch's records were recorded.
+    const RECORDED: Attempt = Attempt { has_recorded: true, is_decisive: false };
+
+    struct Fixture {
+        queue: Arc<RetryQueue>,
+        sender: RetrySender,
+        capacity: Capacity,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let queue = Arc::new(RetryQueue::new(8, RETRY_FOR));
+            let sender = RetrySender::new(Arc::clone(&queue));
+            Self { queue, sender, capacity: Capacity::new(&RecorderOptions::default()) }
+        }
+
+        fn records(&self, of_version: u128, many: usize) -> Vec<PendingRecord> {
+            let record = || {
+                let version = seed::version(of_version);
+                PendingRecord::sample(&self.capacity, version, 1, Duration::ZERO).0
+            };
+            std::iter::repeat_with(record).take(many).collect()
+        }
+
+        fn set_aside(&self, of_version: u128, many: usize) {
+            self.sender.set_aside(&mut self.records(of_version, many));
+        }
+
+        /// How many records of a batch aren't diverted.
+        fn undiverted(&self, of_version: u128, many: usize) -> usize {
+            let mut records = self.records(of_version, many);
+            self.sender.divert(&mut records);
+            records.len()
+        }
+
+        /// The next batch, if one is due.
+        fn batch(&self) -> Option<Vec<PendingRecord>> {
+            match self.queue.take_batch() {
+                Next::Write(records) => Some(records),
+                _ => None,
+            }
+        }
+
+        /// Takes the next batch, which has `many` records, and keeps none of them.
+        fn record(&self, many: usize) {
+            assert_eq!(self.batch().unwrap().len(), many);
+            self.queue.put_back(&mut Vec::new(), RECORDED);
+        }
+
+        /// Takes the next batch, which has `many` records, and keeps all of them.
+        fn fail(&self, many: usize) {
+            let mut records = self.batch().unwrap();
+            assert_eq!(records.len(), many);
+            self.queue.put_back(&mut records, FAILED);
+            assert_eq!(records.len(), 0);
+        }
+
+        fn len(&self) -> usize {
+            self.capacity.held().records
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn batches_of_a_version_double_while_they_are_recorded() {
+        let fixture = Fixture::new();
+        fixture.set_aside(1, 30);
+        for many in [1, 2, 4, 8, 8, 7] {
+            fixture.record(many);
+        }
+        assert!(fixture.batch().is_none());
+        assert_eq!(fixture.len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_version_is_attempted_with_two_records_before_it_waits() {
+        let fixture = Fixture::new();
+        fixture.set_aside(1, 3);
+        fixture.fail(1);
+        fixture.fail(1);
+        assert!(fixture.batch().is_none());
+        advance(2 * MAX_DELAY).await;
+        fixture.fail(1);
+        assert!(fixture.batch().is_none());
+        advance(2 * MAX_DELAY).await;
+        // All were attempted alone; the first is again.
+        fixture.record(1);
+        // It isn't the version that the others wait for.
+        fixture.record(1);
+        fixture.record(1);
+        assert_eq!(fixture.len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn later_records_are_diverted_until_one_is_recorded() {
+        let fixture = Fixture::new();
+        assert_eq!(fixture.undiverted(1, 2), 2);
+        fixture.set_aside(1, 1);
+        assert_eq!((fixture.undiverted(1, 2), fixture.undiverted(2, 2)), (0, 2));
+        fixture.fail(1);
+        assert_eq!(fixture.undiverted(1, 2), 0);
+        fixture.record(1);
+        assert_eq!(fixture.undiverted(1, 2), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_record_that_was_stored_already_tells_nothing_of_its_version() {
+        let fixture = Fixture::new();
+        fixture.set_aside(1, 2);
+        drop(fixture.batch());
+        fixture.queue.put_back(&mut Vec::new(), FAILED);
+        assert_eq!(fixture.undiverted(1, 1), 0);
+        fixture.record(1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_record_is_attempted_when_it_comes() {
+        let fixture = Fixture::new();
+        fixture.set_aside(1, 1);
+        fixture.fail(1);
+        assert!(fixture.batch().is_none());
+        assert_eq!(fixture.undiverted(1, 1), 0);
+        fixture.fail(1);
+        // A third waits like the others.
+        assert_eq!(fixture.undiverted(1, 1), 0);
+        assert!(fixture.batch().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_version_that_waits_delays_no_other() {
+        let fixture = Fixture::new();
+        fixture.set_aside(1, 2);
+        fixture.fail(1);
+        fixture.fail(1);
+        fixture.set_aside(2, 1);
+        fixture.record(1);
+        assert!(fixture.batch().is_none());
+        assert_eq!(fixture.len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn records_that_failed_by_themselves_are_attempted_alone_and_last() {
+        let fixture = Fixture::new();
+        fixture.set_aside(1, 9);
+        fixture.record(1);
+        fixture.record(2);
+        // Half of them is recorded, and the others are found.
+        let mut batch = fixture.batch().unwrap();
+        drop(batch.split_off(2));
+        fixture.queue.put_back(&mut batch, RECORDED);
+        fixture.record(2);
+        fixture.record(1);
+        fixture.record(1);
+        assert_eq!(fixture.len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_last_attempt_is_due_at_the_deadline() {
+        let fixture = Fixture::new();
+        fixture.set_aside(1, 2);
+        for _ in 0..20 {
+            advance(2 * MAX_DELAY).await;
+            fixture.fail(1);
+        }
+        advance(RETRY_FOR - 20 * 2 * MAX_DELAY - MIN_DELAY).await;
+        fixture.fail(1);
+        advance(MIN_DELAY).await;
+        let batch = fixture.batch().unwrap();
+        let by_now = fixture.queue.take_blocked_accepted_by(Instant::now() - RETRY_FOR);
+        assert_eq!((batch.len(), by_now.len()), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_queue_ends_once_it_is_empty_and_drops_what_comes() {
+        let Fixture { queue, sender, capacity } = Fixture::new();
+        let version = seed::version(1);
+        let record = || PendingRecord::sample(&capacity, version, 1, Duration::ZERO).0;
+        sender.set_aside(&mut vec![record()]);
+        queue.close();
+        sender.set_aside(&mut vec![record()]);
+        assert_eq!(capacity.held().records, 1);
+        assert_eq!(queue.next_batch().await.unwrap().len(), 1);
+        assert!(queue.next_batch().await.is_none());
+    }
+}

@@ -57,3 +57,107 @@ impl Shedder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::recorder::options::RecorderOptions;
+    use crate::recording::recorder::part::Part;
+    use crate::recording::recorder::pending_record::PendingRecord;
+    use crate::recording::recorder::queue::Queue;
+    use crate::recording::recorder::receipt::Receipt;
+    use crate::recording::recorder::retry_queue::{RetryQueue, RetrySender};
+    use crate::registry::seed;
+    use futures_util::FutureExt;
+    use tokio::time::advance;
+
+    const TICK: Duration = Duration::from_millis(1);
+
+    /// A shedder of a recorder with room for ten records.
+    struct Fixture {
+        shedder: Shedder,
+        retry_sender: RetrySender,
+        receipts: Vec<Receipt>,
+    }
+
+    impl Fixture {
+        /// No time has passed, and nothing is held.
+        fn new() -> Self {
+            let options = RecorderOptions::default().max_records(10);
+            let retry_queue = Arc::new(RetryQueue::new(512, options.retry_for));
+            let queue = Arc::new(Queue::new(512, Duration::ZERO));
+            let retry_sender = RetrySender::new(Arc::clone(&retry_queue));
+            let queues = StageQueues { queue, retry_queue };
+            let capacity = Arc::new(Capacity::new(&options));
+            let shedder = Shedder::new(capacity, Arc::new(Progress::new()), queues);
+            Self { shedder, retry_sender, receipts: Vec::new() }
+        }
+
+        /// Queues requests, of which every second is to be retried.
+        fn queue(mut self, requests: usize) -> Self {
+            for at in 0..requests {
+                let (capacity, version) = (&self.shedder.capacity, seed::version(7));
+                let (record, receipt) = PendingRecord::sample(capacity, version, 1, Duration::ZERO);
+                self.receipts.push(receipt);
+                if at % 2 == 0 {
+                    self.shedder.queues.queue.push(record);
+                } else {
+                    self.retry_sender.set_aside(&mut vec![record]);
+                }
+            }
+            self
+        }
+
+        /// How many requests are shed now.
+        fn shed(self) -> usize {
+            self.shedder.shed_stalled_requests();
+            let answers = self.receipts.into_iter().filter_map(FutureExt::now_or_never);
+            let shed = answers.filter(|answer| {
+                let not_recorded = answer.as_ref().unwrap_err();
+                assert_eq!(not_recorded.error, Error::RecorderFull);
+                true
+            });
+            shed.count()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_are_shed_once_they_are_stalled_in_more_than_half_of_the_room() {
+        for (requests, age, expected) in [
+            (5, STALL_TIMEOUT, 0),
+            (6, STALL_TIMEOUT - TICK, 0),
+            (6, STALL_TIMEOUT, 6),
+            (10, STALL_TIMEOUT + TICK, 10),
+        ] {
+            let fixture = Fixture::new().queue(requests);
+            advance(age).await;
+            assert_eq!(fixture.shed(), expected, "{requests} since {age:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_are_kept_while_requests_progress_or_usages_do_not() {
+        let after_progress = |part| async move {
+            let fixture = Fixture::new().queue(6);
+            fixture.shedder.usage_accepted();
+            fixture.shedder.usage_accepted();
+            advance(STALL_TIMEOUT - TICK).await;
+            fixture.shedder.progress.progressed(part, 1);
+            advance(TICK).await;
+            fixture.shed()
+        };
+        assert_eq!(after_progress(Part::Usage).await, 6);
+        assert_eq!(after_progress(Part::Request).await, 0);
+        // Neither progresses.
+        assert_eq!(after_progress(Part::Both).await, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_are_kept_while_none_is_queued_for_that_long() {
+        let fixture = Fixture::new();
+        advance(STALL_TIMEOUT).await;
+        let fixture = fixture.queue(10);
+        advance(STALL_TIMEOUT - TICK).await;
+        assert_eq!(fixture.shed(), 0);
+    }
+}

@@ -295,11 +295,7 @@ mod tests {
     use crate::recording::recorder::queue::Queue;
     use crate::recording::recorder::receipt::Receipt;
     use crate::recording::recorder::retry_queue::{RetryQueue, RetrySender};
-    use crate::recording::types::Record;
     use crate::registry::seed;
-    use crate::tables::requests::NewRequest;
-    use crate::tables::usages::Usage;
-    use crate::values::AllocationSubject;
     use tokio::sync::watch;
 
     fn writer(options: RecorderOptions) -> (Writer, Arc<Queue>) {
@@ -323,13 +319,7 @@ mod tests {
     }
 
     fn pending(writer: &Writer, age: Duration) -> (PendingRecord, Receipt) {
-        let request = NewRequest::new(seed::version(7), AllocationSubject::User);
-        let record = Box::new(Record::new(Usage::new("user-1"), request));
-        let reservation = writer.shared.capacity.try_reserve(1).unwrap();
-        let (mut pending, receipt) =
-            PendingRecord::new(record, 1, Part::Both, reservation, Arc::clone(&writer.metrics));
-        pending.accepted -= age;
-        (pending, receipt)
+        PendingRecord::sample(&writer.shared.capacity, seed::version(7), 1, age)
     }
 
     #[test]
