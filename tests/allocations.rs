@@ -5,8 +5,8 @@
 mod support;
 
 use metrics_util::debugging::DebuggingRecorder;
-use model_experiments::routing::{Route, Subject, Unavailable};
 use model_experiments::recording::{Receipt, Record, Usage};
+use model_experiments::routing::{Route, Subject, Unavailable};
 use model_experiments::values::{AllocationSubject, CAPTURE_CAP, PromptCapture, VersionId};
 use model_experiments::{
     ConnectOptions, Recorder, RecorderOptions, RoutingCache, RoutingOptions, experiments,
@@ -14,10 +14,9 @@ use model_experiments::{
 use serde_json::json;
 use std::time::Duration;
 use support::TestDatabase;
-use support::fixtures::{active, raw, request, unguard};
+use support::fixtures::{active, raw, request, unguard, until_blocked};
 use support::network::Network;
 use tokio::runtime::Builder;
-use tokio::time::sleep;
 
 fn kind(route: &Route) -> &'static str {
     match route {
@@ -90,13 +89,14 @@ fn fill(recorder: &Recorder, version: VersionId, bytes: usize) -> Vec<Receipt> {
 #[test]
 fn a_recorder_takes_little_more_memory_than_its_maximum() {
     const MAX_BYTES: usize = 32 << 20;
-    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     for (bytes, is_cut) in [(190_000, false), (190_000, true), (300, false), (300, true)] {
-        let (db, mut conn, version) = runtime.block_on(async {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let (db, mut conn, mut watcher, version) = runtime.block_on(async {
             let db = TestDatabase::new().await;
             let mut conn = db.connect().await;
             let version = active(&mut conn, "partner/foo").await.control_version.id;
-            (db, conn, version)
+            let watcher = db.connect().await;
+            (db, conn, watcher, version)
         });
         let network = runtime.block_on(Network::to(&db.url()));
         let retry_for = Duration::from_secs(if is_cut { 3 } else { 600 });
@@ -111,11 +111,11 @@ fn a_recorder_takes_little_more_memory_than_its_maximum() {
         let allocated = allocation_counter::measure(|| {
             runtime.block_on(async {
                 let receipts = fill(&recorder, version, bytes);
-                assert!(receipts.len() * bytes > MAX_BYTES / 3, "{}", receipts.len());
+                assert!(receipts.len() > 100, "{}", receipts.len());
                 if is_cut {
                     network.cut();
                 } else {
-                    sleep(Duration::from_secs(3)).await;
+                    until_blocked(&mut watcher).await;
                     raw(&mut conn, "ROLLBACK").await.unwrap();
                 }
                 for receipt in receipts {

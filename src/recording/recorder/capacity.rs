@@ -76,6 +76,11 @@ impl Capacity {
         self.bytes.close();
     }
 
+    /// Whether further reservations are refused.
+    pub(super) fn is_closed(&self) -> bool {
+        self.records.is_closed()
+    }
+
     /// Amount reserved now.
     pub(super) fn held(&self) -> Held {
         Held {

@@ -2,7 +2,8 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use tokio::time::timeout;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
 
 use crate::error::{Error, Result};
 use crate::recording::recorder::capacity::{Capacity, Reservation};
@@ -13,6 +14,9 @@ use crate::recording::recorder::shedder::{CHECK_INTERVAL, Shedder};
 use crate::recording::recorder::stage::Stage;
 use crate::recording::types::Record;
 use crate::values::{InvalidValue, UsageId};
+
+/// Interval of checks while a record of a blocked version waits for capacity.
+const BLOCKED_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Accepts records for the first stage.
 pub(super) struct Intake {
@@ -40,7 +44,7 @@ impl Intake {
         let reserved = match self.check(&record) {
             Ok(()) => {
                 let guard = CancellationGuard::new(record.usage.id);
-                let reserved = self.reserve(size).await;
+                let reserved = self.reserve(&record, size).await;
                 guard.disarm();
                 reserved
             }
@@ -57,7 +61,10 @@ impl Intake {
                 if let Some(shedder) = &self.shedder {
                     shedder.shed_stalled_requests();
                 }
-                self.capacity.try_reserve(size)
+                match self.must_leave_capacity(&record) {
+                    true => Err(Error::RecorderFull),
+                    false => self.capacity.try_reserve(size),
+                }
             }
             Err(invalid) => Err(invalid.into()),
         };
@@ -81,8 +88,17 @@ impl Intake {
         }
     }
 
+    /// Whether the record would take capacity that is left to records that aren't blocked.
+    fn must_leave_capacity(&self, record: &Record) -> bool {
+        let version = record.request.variant_version_id;
+        self.capacity.is_scarce() && self.first_stage.queues.retry_queue.is_blocked(version)
+    }
+
     /// Reserves capacity; while it waits, stalled requests are shed.
-    async fn reserve(&self, size: u32) -> Result<Reservation> {
+    async fn reserve(&self, record: &Record, size: u32) -> Result<Reservation> {
+        while self.must_leave_capacity(record) && !self.capacity.is_closed() {
+            sleep(BLOCKED_INTERVAL).await;
+        }
         let Some(shedder) = &self.shedder else { return self.capacity.reserve(size).await };
         let mut reserved = pin!(self.capacity.reserve(size));
         loop {

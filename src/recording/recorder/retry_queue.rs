@@ -183,6 +183,11 @@ impl RetryQueue {
         group.map(|group| group.take_accepted_by(instant)).unwrap_or_default()
     }
 
+    /// Whether later records of `version` are diverted to this queue.
+    pub(super) fn is_blocked(&self, version: VersionId) -> bool {
+        self.state().groups.get(&version).is_some_and(|group| group.is_blocked)
+    }
+
     /// Whether it holds a record accepted at `instant` or earlier.
     pub(super) fn has_accepted_by(&self, instant: Instant) -> bool {
         self.state().groups.values().any(|group| group.has_accepted_by(instant))

@@ -4,13 +4,16 @@ use crate::recording::recorder::{
     LONG, all_recorded, answer, both_modes, burst, database, hold, hold_version, record, start,
     unlock, until_empty,
 };
-use crate::support::fixtures::{Recorded, active, raw, recorded, until_blocked};
+use crate::support::fixtures::{Recorded, active, eventually, raw, recorded, until_blocked};
 use futures_util::FutureExt;
 use model_experiments::error::Transient;
 use model_experiments::recording::Receipt;
-use model_experiments::{Error, RecorderOptions};
-use std::time::Duration;
-use tokio::time::timeout;
+use model_experiments::values::VersionId;
+use model_experiments::{Error, Recorder, RecorderOptions};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::{JoinSet, yield_now};
+use tokio::time::{sleep, timeout};
 
 /// Batches that would last longer than [`LONG`] if each waited for a lock.
 const ROUNDS: usize = 100;
@@ -18,6 +21,15 @@ const ROUNDS: usize = 100;
 /// The receipts that are not answered yet.
 fn unanswered(receipts: &mut [Receipt]) -> usize {
     receipts.iter_mut().filter_map(|receipt| receipt.now_or_never().is_none().then_some(())).count()
+}
+
+/// Waits until the recorder holds these records alone.
+async fn until_empty_but(recorder: &Recorder, records: usize) {
+    eventually("the others' room is given back", async || {
+        yield_now().await;
+        recorder.len() == records
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -112,6 +124,53 @@ async fn records_go_on_when_every_version_was_locked() {
 }
 
 #[tokio::test]
+async fn records_of_a_locked_version_leave_half_of_the_room_to_the_others() {
+    let (db, mut conn, version) = database().await;
+    let locked = active(&mut conn, "partner/locked").await.control_version.id;
+    let options = RecorderOptions::default().max_batch(10).max_records(10);
+    let recorder = start(&db.options(), options).await;
+    let holder = hold_version(&db, locked).await;
+    let mut of_locked = burst(&recorder, [record(locked)]);
+    // Once another is recorded, the version is known to be locked.
+    all_recorded(burst(&recorder, [record(version)])).await;
+    let refused = loop {
+        match recorder.try_submit(record(locked)) {
+            Ok(receipt) => of_locked.push(receipt),
+            Err(not) => break not.error,
+        }
+    };
+    assert_eq!((refused, of_locked.len()), (Error::RecorderFull, 6));
+    let mut waiting = Box::pin(recorder.submit(record(locked)));
+    assert!((&mut waiting).now_or_never().is_none());
+    for _ in 0..ROUNDS {
+        all_recorded(burst(&recorder, [version, version].map(record))).await;
+        until_empty_but(&recorder, 6).await;
+    }
+    assert!((&mut waiting).now_or_never().is_none());
+    unlock(holder).await;
+    of_locked.push(timeout(LONG, waiting).await.expect("there is room").unwrap());
+    all_recorded(of_locked).await;
+    assert_eq!(recorded(&mut conn).await, Recorded::both(2 * ROUNDS as i64 + 8));
+}
+
+#[tokio::test]
+async fn a_record_that_waits_for_a_locked_version_comes_back_at_a_shutdown() {
+    let (db, mut conn, version) = database().await;
+    let locked = active(&mut conn, "partner/locked").await.control_version.id;
+    let options = RecorderOptions::default().max_batch(2).max_records(2);
+    let recorder = start(&db.options(), options).await;
+    let holder = hold_version(&db, locked).await;
+    let _of_locked = burst(&recorder, [record(locked)]);
+    all_recorded(burst(&recorder, [record(version)])).await;
+    let _of_locked = burst(&recorder, [record(locked)]);
+    let waiting = recorder.submit(record(locked));
+    let (waited, left) = tokio::join!(waiting, recorder.shutdown(Duration::from_millis(20)));
+    assert_eq!(waited.unwrap_err().error, Error::RecorderClosed);
+    assert_eq!(left.len(), 2);
+    unlock(holder).await;
+}
+
+#[tokio::test]
 async fn a_held_usage_delays_no_other_of_its_version() {
     let (db, mut conn, version) = database().await;
     let recorder = start(&db.options(), RecorderOptions::default()).await;
@@ -129,4 +188,67 @@ async fn a_held_usage_delays_no_other_of_its_version() {
     unlock(holder).await;
     all_recorded(of_held).await;
     assert_eq!(recorded(&mut conn).await, Recorded::both(2 * ROUNDS as i64 + 2));
+}
+
+/// How the others fared beside a locked version.
+struct Measured {
+    acknowledged: usize,
+    median: Duration,
+}
+
+/// Submits records from 64 callers, of which `percent` are of `locked`, and measures the others.
+async fn measure(
+    recorder: &Arc<Recorder>,
+    version: VersionId,
+    locked: VersionId,
+    percent: usize,
+) -> Measured {
+    let mut callers = JoinSet::new();
+    for caller in 0..64 {
+        let recorder = Arc::clone(recorder);
+        callers.spawn(async move {
+            let (start, mut latencies, mut of_locked) = (Instant::now(), Vec::new(), Vec::new());
+            for at in 0.. {
+                if start.elapsed() > Duration::from_secs(40) {
+                    break;
+                }
+                // A caller that awaits a locked version's record submits no more.
+                if (at * 37 + caller * 11) % 100 < percent {
+                    of_locked.extend(recorder.try_submit(record(locked)));
+                } else {
+                    let submitted = Instant::now();
+                    let receipt = recorder.submit(record(version)).await.unwrap();
+                    if timeout(Duration::from_secs(40), receipt).await.is_ok_and(|end| end.is_ok())
+                    {
+                        latencies.push(submitted.elapsed());
+                    }
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+            latencies
+        });
+    }
+    let mut latencies = callers.join_all().await.concat();
+    latencies.sort();
+    Measured { acknowledged: latencies.len(), median: latencies[latencies.len() / 2] }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes two minutes"]
+async fn the_others_take_at_most_three_times_as_long_beside_a_locked_version() {
+    let (db, mut conn, version) = database().await;
+    let locked = active(&mut conn, "partner/locked").await.control_version.id;
+    let recorder = Arc::new(start(&db.options(), RecorderOptions::default()).await);
+    let undisturbed = measure(&recorder, version, locked, 0).await;
+    println!("undisturbed: {}, {:?}", undisturbed.acknowledged, undisturbed.median);
+    for percent in [5, 50] {
+        let holder = hold_version(&db, locked).await;
+        let disturbed = measure(&recorder, version, locked, percent).await;
+        println!("{percent} %: {}, {:?}", disturbed.acknowledged, disturbed.median);
+        unlock(holder).await;
+        until_empty(&recorder).await;
+        assert!(disturbed.median <= 3 * undisturbed.median, "{percent} %");
+        let share = undisturbed.acknowledged * (100 - percent) / 100;
+        assert!(disturbed.acknowledged >= share * 4 / 5, "{percent} %");
+    }
 }
