@@ -6,15 +6,16 @@
 //!
 //! [`Halving::settle`]:
 //!
-//! | End            | One record          | Several records       |
-//! |----------------|---------------------|-----------------------|
-//! | `Written`      | nothing             | nothing               |
-//! | `Refused`      | fail it             | split them            |
-//! | `Ambiguous`    | leave it as blocked | split them            |
-//! | `Blocked`      | leave it as blocked | leave them as blocked |
-//! | `ServerFailed` | stop                | stop                  |
+//! | End            | One record | Several records |
+//! |----------------|------------|-----------------|
+//! | `Written`      | nothing    | nothing         |
+//! | `Refused`      | fail it    | split them      |
+//! | `Ambiguous`    | leave it   | split them      |
+//! | `Blocked`      | leave it   | leave them      |
+//! | `ServerFailed` | stop       | stop            |
 //!
-//! Blocked records aren't split, since each statement would wait for the lock again.
+//! Blocked records aren't split, since each statement would wait for the lock again. An ambiguous
+//! error of one record may concern all: the retry writer finds out.
 //!
 //! # What follows a split
 //!
@@ -26,7 +27,7 @@
 //! | `Written`                        | not run                  | split second: it has the cause |
 //! | `Ambiguous`, none written before | `Written`                | settle first                   |
 //! | `Ambiguous`, none written before | `Refused`                | settle first, then second      |
-//! | `Ambiguous`, none written before | `Ambiguous` or `Blocked` | leave both as blocked          |
+//! | `Ambiguous`, none written before | `Ambiguous` or `Blocked` | leave both                     |
 //! | `Ambiguous`, none written before | `ServerFailed`           | stop                           |
 //! | `Ambiguous`, some written before | not run yet              | settle first, write second     |
 //! | `Refused` or `Blocked`           | not run yet              | settle first, write second     |
@@ -36,7 +37,7 @@
 //! split: it is written alone, for an error of its own.
 //!
 //! If no half can be written and nothing was written before, the cause is hardly a single record:
-//! the batch is left as blocked.
+//! the batch is left to the retry queue.
 
 use crate::error::{Error, Result};
 use crate::recording::recorder::pending_record::PendingRecord;

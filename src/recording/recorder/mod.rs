@@ -107,15 +107,20 @@ use crate::recording::types::Record;
 ///   [`retry_for`](RecorderOptions::retry_for) after each record was accepted.
 /// - **The database refuses a record**: the batch is halved until the record is found. Its receipt
 ///   resolves to the error, and the other records are written.
-/// - **A record is blocked**, by a lock for more than two seconds or by an error that may be
-///   temporary, as a missing table: it is retried by itself, over another connection, and delays no
-///   other record.
+/// - **A record is blocked**, by a lock for more than two seconds: the records of its batch are
+///   retried over another connection, each version's by themselves. Later records of a blocked
+///   version join them, until one is recorded. So a locked version delays its own records alone.
+/// - **The database refuses a record for a reason that may concern all**, as a trigger's exception
+///   or a missing table: the record is retried alone. If it is refused twice while others are
+///   recorded, its receipt resolves to the error. If none is recorded, all are kept until their
+///   deadline.
 ///
 /// # Capacity
 ///
 /// What is held is bounded in [records](RecorderOptions::max_records) and in
 /// [bytes](RecorderOptions::max_bytes). Without capacity, [`submit`](Self::submit) waits and
-/// [`try_submit`](Self::try_submit) fails with [`Error::RecorderFull`].
+/// [`try_submit`](Self::try_submit) fails with [`Error::RecorderFull`]. Records of a blocked
+/// version are taken only while half of the capacity is free.
 ///
 /// # Shutdown
 ///
@@ -128,8 +133,9 @@ use crate::recording::types::Record;
 /// each request after its usage was committed, over other connections. If only the request fails,
 /// the receipt resolves to [`Error::NotAttributed`].
 ///
-/// Queued requests are shed when more than half of the capacity is taken and no request was written
-/// or failed for four seconds, unless usages are stalled too. They fail with
+/// When more than half of the capacity is taken, queued requests are shed: all if no request was
+/// written or failed for four seconds, and otherwise those that have waited as long for a locked
+/// version. None is shed while usages are stalled too. They fail with
 /// [`Error::NotAttributed`], with [`Error::RecorderFull`] as its reason. The
 /// [loss ledger](crate::reports::loss_ledger) lists usages without a request, to attribute later.
 ///
@@ -231,6 +237,7 @@ impl Recorder {
     /// - [`Error::UnknownConstraint`] when the host's own constraint refuses a row;
     /// - [`Error::Violated`] when another constraint of the schema refuses a row;
     /// - [`Error::Unreadable`] when the stored row can't be read;
+    /// - [`Error::Database`] when the database refuses the record alone twice, and others not;
     /// - [`Error::Transient`], [`Error::Database`] or [`Error::Configuration`], of the last
     ///   attempt, when the record's deadline has passed;
     /// - [`Error::RecorderClosed`] when the shutdown's deadline has passed, or the runtime has

@@ -63,7 +63,8 @@ impl RecorderOptions {
 
     /// Maximum number of records in a batch.
     ///
-    /// Default 512, from 1 to 10,000, and not more than [`max_records`](Self::max_records).
+    /// Default 512, from 1 to 10,000, and not more than [`max_records`](Self::max_records). Records
+    /// of more than 4 MiB are divided into several batches.
     pub fn max_batch(mut self, records: usize) -> Self {
         self.max_batch = records;
         self
@@ -88,7 +89,9 @@ impl RecorderOptions {
 
     /// Maximum memory of the records held, in bytes.
     ///
-    /// Default 64 MiB, at least 1 MiB. Records in a running statement take as much again.
+    /// Default 64 MiB, at least 1 MiB. A batch ends at 4 MiB, and its statement takes up to four
+    /// times as much while it runs: 16 MiB for each of the [`writers`](Self::writers), and for the
+    /// one that retries.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
@@ -106,8 +109,8 @@ impl RecorderOptions {
     /// Statement timeout of the recorder's connections.
     ///
     /// Default 10 seconds, greater than zero, at most one day. The lock timeout is the same, but
-    /// two seconds at most. Both override the URL's. A connection without an answer for twice the
-    /// timeout counts as lost.
+    /// two seconds at most, and a quarter of a second for retries. Both override the URL's. A
+    /// connection without an answer for twice the timeout counts as lost.
     pub fn write_timeout(mut self, timeout: Duration) -> Self {
         self.write_timeout = timeout;
         self

@@ -45,10 +45,10 @@ pub(super) struct PendingRecord {
     metrics: Arc<Metrics>,
 }
 
-/// Whether the database refuses the record, or can't write any.
+/// What tells whether the database refuses this record, or can't write the part of any.
 #[derive(Default)]
 struct Doubt {
-    /// Records that the stage had recorded when a statement with this one first failed.
+    /// Records that the stage had recorded when a statement with this one was first refused.
     recorded_before: Option<u64>,
     /// Whether the retry writer was refused this record alone.
     was_refused: bool,
@@ -104,6 +104,7 @@ impl PendingRecord {
         }
         if part == Part::Usage {
             self.remaining = Some(Part::Request);
+            self.doubt = Doubt::default();
             return;
         }
         self.remaining = None;
@@ -112,12 +113,12 @@ impl PendingRecord {
         self.metrics.count_outcome(Ok(outcome));
     }
 
-    /// Notes that a statement with this record failed, and how many the stage has recorded so far.
+    /// Notes that a statement with this record was refused when the stage had recorded `recorded`.
     pub(super) fn note_failure(&mut self, recorded: u64) {
         self.doubt.recorded_before.get_or_insert(recorded);
     }
 
-    /// Whether the stage, which has recorded `recorded` so far, wrote others since this one failed.
+    /// Whether the stage, which has recorded `recorded` by now, recorded others since then.
     pub(super) fn failed_while_others_were_recorded(&self, recorded: u64) -> bool {
         self.doubt.recorded_before.is_some_and(|before| before < recorded)
     }

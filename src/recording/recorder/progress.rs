@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use crate::recording::recorder::part::Part;
 
-/// Tells whether requests are stalled while usages are not.
+/// Tells whether usages are stalled, and whether requests are.
 pub(super) struct Progress(Mutex<State>);
 
 struct State {
@@ -46,11 +46,15 @@ impl Progress {
         }
     }
 
-    /// Whether no request was settled after `since`, while usages were or none is pending.
-    pub(super) fn are_only_requests_stalled(&self, since: Instant) -> bool {
+    /// Whether usages are pending, and none was settled after `since`.
+    pub(super) fn are_usages_stalled(&self, since: Instant) -> bool {
         let state = self.state();
-        let are_usages_stalled = state.pending_usages > 0 && state.usage_progressed <= since;
-        !are_usages_stalled && state.request_progressed <= since
+        state.pending_usages > 0 && state.usage_progressed <= since
+    }
+
+    /// Whether no request was settled after `since`.
+    pub(super) fn are_requests_stalled(&self, since: Instant) -> bool {
+        self.state().request_progressed <= since
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -79,26 +83,16 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_stalled_alone_since_exactly_that_long() {
+    fn a_part_is_stalled_since_exactly_that_long() {
         let since = Instant::now();
         let (before, after) = (since - TICK, since + TICK);
-        for (pending, usage, request, expected) in [
+        for (settled, expected) in [(before, true), (since, true), (after, false)] {
+            assert_eq!(progress(1, settled, after).are_usages_stalled(since), expected);
+            assert_eq!(progress(2, settled, before).are_usages_stalled(since), expected);
+            assert_eq!(progress(1, after, settled).are_requests_stalled(since), expected);
+            assert_eq!(progress(0, before, settled).are_requests_stalled(since), expected);
             // No usage is pending.
-            (0, before, before, true),
-            (0, before, since, true),
-            (0, before, after, false),
-            // Usages get on.
-            (1, after, before, true),
-            (1, after, since, true),
-            (1, after, after, false),
-            // Usages are stalled, too.
-            (1, since, since, false),
-            (1, before, before, false),
-            (2, before, after, false),
-        ] {
-            let progress = progress(pending, usage, request);
-            let is_stalled = progress.are_only_requests_stalled(since);
-            assert_eq!(is_stalled, expected, "{pending} {:?} {:?}", usage - since, request - since);
+            assert!(!progress(0, settled, before).are_usages_stalled(since));
         }
     }
 

@@ -61,7 +61,8 @@ impl Queue {
         }
     }
 
-    /// Takes the next batch once it is full, in records or in bytes, or its oldest record has waited for `max_delay`.
+    /// Takes the next batch once it is full, in records or in bytes, or its oldest record has waited
+    /// for `max_delay`.
     ///
     /// Returns `None` once the queue is closed and empty. If `is_busy`, other tasks run first, so
     /// that callers that were just answered can submit into this batch; a lone caller isn't

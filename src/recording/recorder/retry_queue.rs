@@ -170,7 +170,16 @@ impl RetryQueue {
         let mut state = self.state();
         let taken = state.groups.values_mut().flat_map(|group| group.take_accepted_by(instant));
         let taken = taken.collect();
-        state.groups.retain(|_, group| !group.is_empty());
+        state.remove_empty();
+        taken
+    }
+
+    /// Takes the records of blocked versions accepted at `instant` or earlier.
+    pub(super) fn take_stalled(&self, instant: Instant) -> Vec<PendingRecord> {
+        let mut state = self.state();
+        let blocked = state.groups.values_mut().filter(|group| group.is_blocked);
+        let taken = blocked.flat_map(|group| group.take_accepted_by(instant)).collect();
+        state.remove_empty();
         taken
     }
 
@@ -239,10 +248,15 @@ impl State {
 
     /// Ends the attempt of the batch that was taken last.
     fn end_attempt(&mut self) {
-        let Some(current) = self.current.take() else { return };
-        if self.groups.get(&current.version).is_some_and(Group::is_empty) {
-            self.groups.remove(&current.version);
+        if self.current.take().is_some() {
+            self.remove_empty();
         }
+    }
+
+    /// Removes empty groups, except the one whose batch is being written.
+    fn remove_empty(&mut self) {
+        let current = self.current.map(|current| current.version);
+        self.groups.retain(|version, group| !group.is_empty() || Some(*version) == current);
     }
 }
 
@@ -538,6 +552,34 @@ mod tests {
         let batch = fixture.batch().unwrap();
         let by_now = fixture.queue.take_blocked_accepted_by(Instant::now() - RETRY_FOR);
         assert_eq!((batch.len(), by_now.len()), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_records_of_blocked_versions_are_stalled() {
+        let fixture = Fixture::new();
+        fixture.set_aside(1, 3);
+        fixture.set_aside(2, 3);
+        // The first is open then.
+        fixture.record(1);
+        let now = Instant::now();
+        advance(MIN_DELAY).await;
+        fixture.set_aside(3, 1);
+        assert_eq!(fixture.queue.take_stalled(now).len(), 3);
+        assert_eq!(fixture.queue.take_stalled(now).len(), 0);
+        assert_eq!(fixture.len(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_version_stays_blocked_while_its_last_record_is_written() {
+        let fixture = Fixture::new();
+        fixture.set_aside(1, 2);
+        let mut batch = fixture.batch().unwrap();
+        assert_eq!(fixture.queue.take_accepted_by(Instant::now()).len(), 1);
+        assert_eq!(fixture.undiverted(1, 1), 0);
+        fixture.queue.put_back(&mut batch, FAILED);
+        assert_eq!(fixture.undiverted(1, 1), 0);
+        fixture.record(1);
+        assert_eq!(fixture.undiverted(1, 1), 1);
     }
 
     #[tokio::test(start_paused = true)]

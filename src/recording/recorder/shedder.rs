@@ -39,15 +39,22 @@ impl Shedder {
         self.progress.usage_accepted();
     }
 
-    /// Fails all queued requests if capacity is scarce because they are stalled.
+    /// Fails queued requests that are stalled if capacity is scarce: all, or those of a blocked
+    /// version.
     pub(super) fn shed_stalled_requests(&self) {
         let Some(since) = Instant::now().checked_sub(STALL_TIMEOUT) else { return };
-        let is_scarce_by_requests =
-            self.capacity.is_scarce() && self.progress.are_only_requests_stalled(since);
-        if !is_scarce_by_requests || !self.queues.have_accepted_by(since) {
+        if !self.capacity.is_scarce() || self.progress.are_usages_stalled(since) {
             return;
         }
-        let mut shed = self.queues.take_all();
+        let are_all_stalled =
+            self.progress.are_requests_stalled(since) && self.queues.have_accepted_by(since);
+        let mut shed = match are_all_stalled {
+            true => self.queues.take_all(),
+            false => self.queues.retry_queue.take_stalled(since),
+        };
+        if shed.is_empty() {
+            return;
+        }
         tracing::error!(
             records = shed.len(),
             "stalled requests were shed to make room for usages; attribute them later"
@@ -136,20 +143,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn requests_are_kept_while_requests_progress_or_usages_do_not() {
-        let after_progress = |part| async move {
+    async fn requests_are_kept_while_they_progress_or_usages_do_not() {
+        let after_progress = |parts: &'static [Part]| async move {
             let fixture = Fixture::new().queue(6);
             fixture.shedder.usage_accepted();
             fixture.shedder.usage_accepted();
             advance(STALL_TIMEOUT - TICK).await;
-            fixture.shedder.progress.progressed(part, 1);
+            parts.iter().for_each(|part| fixture.shedder.progress.progressed(*part, 1));
             advance(TICK).await;
             fixture.shed()
         };
-        assert_eq!(after_progress(Part::Usage).await, 6);
-        assert_eq!(after_progress(Part::Request).await, 0);
-        // Neither progresses.
-        assert_eq!(after_progress(Part::Both).await, 0);
+        assert_eq!(after_progress(&[Part::Usage]).await, 6);
+        assert_eq!(after_progress(&[Part::Request]).await, 0);
+        assert_eq!(after_progress(&[]).await, 0);
+        // Those of the blocked version don't progress.
+        assert_eq!(after_progress(&[Part::Usage, Part::Request]).await, 3);
     }
 
     #[tokio::test(start_paused = true)]

@@ -77,15 +77,17 @@ impl<'c> Statement<'c> {
             }
             Err(error) => error,
         };
-        let recorded = self.recorded.load(Ordering::SeqCst);
-        records.iter_mut().for_each(|record| record.note_failure(recorded));
         match &error {
             Error::Transient { kind, .. } if kind.is_of_statement() => StatementEnd::Blocked(error),
             Error::Transient { .. } => StatementEnd::ServerFailed(error),
             Error::Database(_) if start.elapsed() > self.timeouts.lock / 2 => {
                 StatementEnd::Blocked(error)
             }
-            Error::Database(_) => StatementEnd::Ambiguous(error),
+            Error::Database(_) => {
+                let recorded = self.recorded.load(Ordering::SeqCst);
+                records.iter_mut().for_each(|record| record.note_failure(recorded));
+                StatementEnd::Ambiguous(error)
+            }
             _ => StatementEnd::Refused(error),
         }
     }

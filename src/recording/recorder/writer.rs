@@ -162,24 +162,27 @@ impl Writer {
     }
 
     /// Fails a record that the retry writer was refused alone for the second time, if others were
-    /// recorded meanwhile; otherwise the database may refuse all.
+    /// recorded since a statement with it first failed. Otherwise the database may refuse all.
     ///
-    /// The connection isn't used again after the first refusal, so neither is what was prepared on
-    /// it. Returns whether the next refusal is decisive.
+    /// Each refusal is over another connection, since it may be due to what was prepared on one.
+    /// Returns whether the next refusal is decisive.
     fn decide(&mut self, records: &mut Vec<PendingRecord>, error: &Error) -> bool {
         let recorded = self.recorded.load(Ordering::SeqCst);
-        if let (Source::RetryQueue(_), [record]) = (&self.source, &mut records[..]) {
-            let is_its_own = record.failed_while_others_were_recorded(recorded);
-            if record.note_refusal() && is_its_own {
-                record.fail(error.clone());
-                self.release_settled(records);
-                return false;
+        let is_its_own = match (&self.source, &mut records[..]) {
+            (Source::RetryQueue(_), [record]) => {
+                let is_its_own = record.failed_while_others_were_recorded(recorded);
+                if record.note_refusal() && is_its_own {
+                    record.fail(error.clone());
+                }
+                is_its_own
             }
+            _ => false,
+        };
+        self.release_settled(records);
+        if !records.is_empty() {
             self.prepare_retry(records, error, Source::take_blocked_accepted_by);
-            return is_its_own;
         }
-        self.prepare_retry(records, error, Source::take_blocked_accepted_by);
-        false
+        is_its_own
     }
 
     /// Writes a batch over the connection, or over a new one if it was lost.

@@ -2,7 +2,7 @@
 
 use crate::recording::recorder::{
     BACKENDS, LONG, all_answered, all_recorded, answer, burst, burst_of, costing, database,
-    limit_costs, lock, missing, record, start, unlock,
+    hold_version, limit_costs, lock, missing, record, start, unlock,
 };
 use crate::support::TestDatabase;
 use crate::support::fixtures::{Recorded, active, eventually, number, raw, recorded, request};
@@ -106,6 +106,32 @@ async fn usages_are_billed_while_nothing_can_be_attributed() {
     }
     assert_eq!(lost(&mut conn, experiment).await, []);
     assert_eq!(recorded(&mut conn).await, Recorded::both((ROUNDS * MAX_RECORDS) as i64));
+}
+
+#[tokio::test]
+async fn usages_are_billed_while_one_version_is_locked_and_others_are_attributed() {
+    let (db, mut conn, version) = database().await;
+    let locked = active(&mut conn, "partner/locked").await.control_version.id;
+    let recorder = start(&db.options(), billing_first().max_batch(10).max_records(10)).await;
+    let holder = hold_version(&db, locked).await;
+    let mut of_locked = Vec::new();
+    for _ in 0..15 {
+        let submitted = timeout(LONG, recorder.submit(record(locked))).await;
+        of_locked.push(submitted.expect("there is room").unwrap());
+        let submitted = timeout(LONG, recorder.submit(record(version))).await;
+        all_recorded([submitted.expect("there is room").unwrap()]).await;
+    }
+    assert_eq!(recorded(&mut conn).await.requests, 15);
+    unlock(holder).await;
+    let mut shed = 0;
+    for receipt in of_locked {
+        let Err(not) = answer(receipt).await else { continue };
+        let Error::NotAttributed { reason, .. } = not.error else { panic!("{not}") };
+        assert_eq!(*reason, Error::RecorderFull);
+        shed += 1;
+    }
+    assert!(shed >= 5, "{shed}");
+    assert_eq!(recorded(&mut conn).await, Recorded { usages: 30, requests: 30 - shed });
 }
 
 #[tokio::test]
