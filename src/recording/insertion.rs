@@ -47,6 +47,22 @@ impl<'r> From<(UsageId, &'r NewRequest)> for Entry<'r> {
 }
 
 impl Entry<'_> {
+    /// Size of its texts.
+    pub(super) fn text_bytes(&self) -> usize {
+        let of_usage = self.usage.into_iter().flat_map(|usage| {
+            [
+                Some(&usage.kilo_user_id),
+                usage.provider.as_ref(),
+                usage.model.as_ref(),
+                usage.requested_model.as_ref(),
+                usage.inference_provider.as_ref(),
+                usage.project_id.as_ref(),
+            ]
+        });
+        let of_request = self.request.map(|request| request.client_request_id.as_ref());
+        of_usage.chain(of_request).flatten().map(String::len).sum()
+    }
+
     fn check(&self) -> Result<(), InvalidValue> {
         self.usage.map_or(Ok(()), Usage::check)?;
         self.request.map_or(Ok(()), NewRequest::check)

@@ -21,6 +21,9 @@ use crate::values::{InvalidValue, UsageId};
 /// Maximum number of records in one call.
 pub const MAX_RECORDS: usize = 10_000;
 
+/// Maximum size of the texts of one call, in bytes. PostgreSQL takes messages of up to 1 GiB.
+const MAX_TEXT_BYTES: usize = 512 << 20;
+
 /// Records a usage with its request in one statement: both or neither, in one round trip.
 ///
 /// A usage that was recorded earlier without a request gets its request now. Another round trip
@@ -85,7 +88,8 @@ pub async fn attribute(
 ///   [`Error::VersionNotFound`] when it is the only one to insert; a [`Recorder`](crate::Recorder)
 ///   finds the record and records the others;
 /// - [`Error::Violated`] or [`Error::UnknownConstraint`] when another constraint refuses a row;
-/// - [`Error::Invalid`] when there are more than [`MAX_RECORDS`] records;
+/// - [`Error::Invalid`] when there are more than [`MAX_RECORDS`] records, or their texts exceed 512
+///   MiB;
 /// - [`Error::Unreadable`] when a stored row can't be read;
 /// - [`Error::Transient`] or [`Error::Database`] when a statement fails.
 ///
@@ -116,7 +120,8 @@ pub async fn many<R: Borrow<Record> + Sync>(
 /// The outer error concerns the whole call:
 ///
 /// - [`Error::UnknownConstraint`] or [`Error::Violated`] when a constraint refuses a row;
-/// - [`Error::Invalid`] when there are more than [`MAX_RECORDS`] usages;
+/// - [`Error::Invalid`] when there are more than [`MAX_RECORDS`] usages, or their texts exceed 512
+///   MiB;
 /// - [`Error::Unreadable`] when a stored row can't be read;
 /// - [`Error::Transient`] or [`Error::Database`] when a statement fails.
 ///
@@ -148,7 +153,8 @@ pub async fn usages<U: Borrow<Usage> + Sync>(
 /// - [`Error::Violated`] when a request names a version that doesn't exist, or
 ///   [`Error::VersionNotFound`] when it is the only one to insert;
 /// - [`Error::Violated`] or [`Error::UnknownConstraint`] when another constraint refuses a row;
-/// - [`Error::Invalid`] when there are more than [`MAX_RECORDS`] requests;
+/// - [`Error::Invalid`] when there are more than [`MAX_RECORDS`] requests, or their texts exceed 512
+///   MiB;
 /// - [`Error::Unreadable`] when a stored row can't be read;
 /// - [`Error::Transient`] or [`Error::Database`] when a statement fails.
 ///
@@ -174,6 +180,9 @@ async fn insert_many(
 ) -> Result<Vec<Result<Outcome>>> {
     if entries.len() > MAX_RECORDS {
         return Err(InvalidValue::new("records", "must be at most 10000 at a time").into());
+    }
+    if entries.iter().map(Entry::text_bytes).sum::<usize>() > MAX_TEXT_BYTES {
+        return Err(InvalidValue::new("records", "must have at most 512 MiB of text").into());
     }
     insert(conn, entries).await
 }

@@ -21,6 +21,28 @@ fn records(number: usize, version: VersionId) -> Vec<Record> {
 }
 
 #[tokio::test]
+async fn more_text_than_a_message_holds_is_refused_at_once() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let version = active(conn, "partner/foo").await.control_version.id;
+    let text = Some("x".repeat(65_536));
+    let usage = Usage { model: text.clone(), provider: text, ..Usage::new("user-1") };
+    let large = Record::new(usage, request(version));
+    let message = "records must have at most 512 MiB of text";
+    // Half a GiB is 4,096 such records, but for the users' ids.
+    let refused = record::many(conn, &[&large; 4_096]).await.unwrap_err();
+    assert_eq!(refused.to_string(), message);
+    let refused = record::usages(conn, &[&large.usage; 4_096]).await.unwrap_err();
+    assert_eq!(refused.to_string(), message);
+    let named = request(version).client_request_id("x".repeat(2_048));
+    let requests = vec![(large.usage.id, &named); 10_000];
+    assert!(record::attribute_many(conn, &requests).await.is_ok());
+    assert_eq!(recorded(conn).await, Recorded::NONE);
+    let outcomes = record::many(conn, &[&large; 10]).await.unwrap();
+    assert!(outcomes.iter().all(Result::is_ok));
+}
+
+#[tokio::test]
 async fn each_is_recorded_as_it_was_given() {
     let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
