@@ -88,8 +88,8 @@ pub async fn attribute(
 ///   [`Error::VersionNotFound`] when it is the only one to insert; a [`Recorder`](crate::Recorder)
 ///   finds the record and records the others;
 /// - [`Error::Violated`] or [`Error::UnknownConstraint`] when another constraint refuses a row;
-/// - [`Error::Invalid`] when there are more than [`MAX_RECORDS`] records, or their texts exceed 512
-///   MiB;
+/// - [`Error::Invalid`] when there are more than [`MAX_RECORDS`] records, or their texts exceed
+///   512 MiB;
 /// - [`Error::Unreadable`] when a stored row can't be read;
 /// - [`Error::Transient`] or [`Error::Database`] when a statement fails.
 ///
@@ -120,8 +120,8 @@ pub async fn many<R: Borrow<Record> + Sync>(
 /// The outer error concerns the whole call:
 ///
 /// - [`Error::UnknownConstraint`] or [`Error::Violated`] when a constraint refuses a row;
-/// - [`Error::Invalid`] when there are more than [`MAX_RECORDS`] usages, or their texts exceed 512
-///   MiB;
+/// - [`Error::Invalid`] when there are more than [`MAX_RECORDS`] usages, or their texts exceed
+///   512 MiB;
 /// - [`Error::Unreadable`] when a stored row can't be read;
 /// - [`Error::Transient`] or [`Error::Database`] when a statement fails.
 ///
@@ -153,8 +153,8 @@ pub async fn usages<U: Borrow<Usage> + Sync>(
 /// - [`Error::Violated`] when a request names a version that doesn't exist, or
 ///   [`Error::VersionNotFound`] when it is the only one to insert;
 /// - [`Error::Violated`] or [`Error::UnknownConstraint`] when another constraint refuses a row;
-/// - [`Error::Invalid`] when there are more than [`MAX_RECORDS`] requests, or their texts exceed 512
-///   MiB;
+/// - [`Error::Invalid`] when there are more than [`MAX_RECORDS`] requests, or their texts exceed
+///   512 MiB;
 /// - [`Error::Unreadable`] when a stored row can't be read;
 /// - [`Error::Transient`] or [`Error::Database`] when a statement fails.
 ///

@@ -27,6 +27,8 @@ mod progress;
 mod queue;
 pub(super) mod receipt;
 mod retry_queue;
+#[cfg(test)]
+mod samples;
 mod shared;
 mod shedder;
 mod source;

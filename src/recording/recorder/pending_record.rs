@@ -2,25 +2,15 @@
 
 use std::mem::replace;
 use std::sync::Arc;
-#[cfg(test)]
-use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
-#[cfg(test)]
-use crate::recording::recorder::capacity::Capacity;
 use crate::recording::recorder::capacity::Reservation;
 use crate::recording::recorder::metrics::Metrics;
 use crate::recording::recorder::part::Part;
 use crate::recording::recorder::receipt::{Answer, NotRecorded, Receipt};
 use crate::recording::types::{Outcome, Record};
-#[cfg(test)]
-use crate::tables::requests::NewRequest;
-#[cfg(test)]
-use crate::tables::usages::Usage;
-#[cfg(test)]
-use crate::values::{AllocationSubject, VersionId};
 
 /// Memory that a pending record occupies beside its [`Record`], in bytes: itself, twice while a
 /// queue grows, its receipt, and the rounding up of its allocations.
@@ -181,24 +171,5 @@ impl Drop for PendingRecord {
         } else {
             self.fail(Error::RecorderClosed);
         }
-    }
-}
-
-#[cfg(test)]
-impl PendingRecord {
-    /// A record of `size` bytes that was accepted `age` ago.
-    pub(super) fn sample(
-        capacity: &Capacity,
-        version: VersionId,
-        size: u32,
-        age: Duration,
-    ) -> (Self, Receipt) {
-        let request = NewRequest::new(version, AllocationSubject::User);
-        let record = Box::new(Record::new(Usage::new("user-1"), request));
-        let reservation = capacity.try_reserve(size).unwrap();
-        let metrics = Arc::new(Metrics::new(Part::Both));
-        let (mut pending, receipt) = Self::new(record, size, Part::Both, reservation, metrics);
-        pending.accepted -= age;
-        (pending, receipt)
     }
 }

@@ -61,8 +61,8 @@ impl Queue {
         }
     }
 
-    /// Takes the next batch once it is full, in records or in bytes, or its oldest record has waited
-    /// for `max_delay`.
+    /// Takes the next batch once it is full, in records or in bytes, or its oldest record has
+    /// waited for `max_delay`.
     ///
     /// Returns `None` once the queue is closed and empty. If `is_busy`, other tasks run first, so
     /// that callers that were just answered can submit into this batch; a lone caller isn't
@@ -163,6 +163,7 @@ mod tests {
     use super::*;
     use crate::recording::recorder::capacity::Capacity;
     use crate::recording::recorder::options::RecorderOptions;
+    use crate::recording::recorder::samples::sample;
     use crate::registry::seed;
 
     fn capacity() -> Capacity {
@@ -171,7 +172,7 @@ mod tests {
 
     fn pending(capacity: &Capacity, size: usize, age: u64) -> PendingRecord {
         let (size, age) = (u32::try_from(size).unwrap(), Duration::from_secs(age));
-        PendingRecord::sample(capacity, seed::version(7), size, age).0
+        sample(capacity, seed::version(7), size, age).0
     }
 
     #[test]

@@ -6,13 +6,13 @@
 //! set aside, in a group for each version. One group's batch at a time is attempted, over a
 //! connection whose lock timeout is short.
 //!
-//! | Event                             | Version    | Next batch of the group   | Is due                |
-//! |-----------------------------------|------------|---------------------------|-----------------------|
-//! | a batch with the version blocked  | is blocked | one record                | now                   |
-//! | later records of the version      | as before  | as before                 | now, until two failed |
-//! | group's batch: some were recorded | is open    | twice as many             | now                   |
-//! | group's batch: some were settled  | as before  | as before                 | now                   |
-//! | group's batch: none was settled   | as before  | one record                | after a backoff       |
+//! | Event                            | Version    | Group's next batch | It is due             |
+//! |----------------------------------|------------|--------------------|-----------------------|
+//! | a batch with it blocks           | is blocked | one record         | now                   |
+//! | later records of it are diverted | as before  | as before          | now, until two failed |
+//! | the group's batch: some recorded | is open    | twice as many      | now                   |
+//! | the group's batch: some settled  | as before  | as before          | now                   |
+//! | the group's batch: none settled  | as before  | one record         | after a backoff       |
 //!
 //! Later records of a blocked version don't delay a batch: they are diverted to its group. A second
 //! record is attempted before the first backoff, since one may be blocked by its own usage id.
@@ -375,6 +375,7 @@ mod tests {
     use super::*;
     use crate::recording::recorder::capacity::Capacity;
     use crate::recording::recorder::options::RecorderOptions;
+    use crate::recording::recorder::samples::sample;
     use crate::registry::seed;
     use tokio::time::advance;
 
@@ -402,7 +403,7 @@ mod tests {
         fn records(&self, of_version: u128, many: usize) -> Vec<PendingRecord> {
             let record = || {
                 let version = seed::version(of_version);
-                PendingRecord::sample(&self.capacity, version, 1, Duration::ZERO).0
+                sample(&self.capacity, version, 1, Duration::ZERO).0
             };
             std::iter::repeat_with(record).take(many).collect()
         }
@@ -586,7 +587,7 @@ mod tests {
     async fn a_closed_queue_ends_once_it_is_empty_and_drops_what_comes() {
         let Fixture { queue, sender, capacity } = Fixture::new();
         let version = seed::version(1);
-        let record = || PendingRecord::sample(&capacity, version, 1, Duration::ZERO).0;
+        let record = || sample(&capacity, version, 1, Duration::ZERO).0;
         sender.set_aside(&mut vec![record()]);
         queue.close();
         sender.set_aside(&mut vec![record()]);

@@ -70,10 +70,10 @@ mod tests {
     use super::*;
     use crate::recording::recorder::options::RecorderOptions;
     use crate::recording::recorder::part::Part;
-    use crate::recording::recorder::pending_record::PendingRecord;
     use crate::recording::recorder::queue::Queue;
     use crate::recording::recorder::receipt::Receipt;
     use crate::recording::recorder::retry_queue::{RetryQueue, RetrySender};
+    use crate::recording::recorder::samples::sample;
     use crate::registry::seed;
     use futures_util::FutureExt;
     use tokio::time::advance;
@@ -104,7 +104,7 @@ mod tests {
         fn queue(mut self, requests: usize) -> Self {
             for at in 0..requests {
                 let (capacity, version) = (&self.shedder.capacity, seed::version(7));
-                let (record, receipt) = PendingRecord::sample(capacity, version, 1, Duration::ZERO);
+                let (record, receipt) = sample(capacity, version, 1, Duration::ZERO);
                 self.receipts.push(receipt);
                 if at % 2 == 0 {
                     self.shedder.queues.queue.push(record);

@@ -298,6 +298,7 @@ mod tests {
     use crate::recording::recorder::queue::Queue;
     use crate::recording::recorder::receipt::Receipt;
     use crate::recording::recorder::retry_queue::{RetryQueue, RetrySender};
+    use crate::recording::recorder::samples::sample;
     use crate::registry::seed;
     use tokio::sync::watch;
 
@@ -322,7 +323,7 @@ mod tests {
     }
 
     fn pending(writer: &Writer, age: Duration) -> (PendingRecord, Receipt) {
-        PendingRecord::sample(&writer.shared.capacity, seed::version(7), 1, age)
+        sample(&writer.shared.capacity, seed::version(7), 1, age)
     }
 
     #[test]
