@@ -67,7 +67,12 @@ SELECT
                   "earlier"."variant_id" = "model_experiment_variant"."id"
                 )
                 AND (
-                  "earlier"."effective_at" <= greatest(statement_timestamp(), $8)
+                  (
+                    "earlier"."effective_at" <= greatest(statement_timestamp(), $8)
+                  )
+                  OR (
+                    "earlier"."effective_at" <= "earlier"."created_at"
+                  )
                 )
               )
             ORDER BY

@@ -35,7 +35,12 @@ SELECT
                   "earlier"."variant_id" = "model_experiment_variant"."id"
                 )
                 AND (
-                  "earlier"."effective_at" <= greatest(statement_timestamp(), $2)
+                  (
+                    "earlier"."effective_at" <= greatest(statement_timestamp(), $2)
+                  )
+                  OR (
+                    "earlier"."effective_at" <= "earlier"."created_at"
+                  )
                 )
               )
             ORDER BY
@@ -58,10 +63,15 @@ SELECT
     WHERE
       (
         (
-          "earlier"."variant_id" = "model_experiment_variant"."id"
+          (
+            "earlier"."variant_id" = "model_experiment_variant"."id"
+          )
+          AND (
+            "earlier"."effective_at" > greatest(statement_timestamp(), $3)
+          )
         )
         AND (
-          "earlier"."effective_at" > greatest(statement_timestamp(), $3)
+          "earlier"."effective_at" > "earlier"."created_at"
         )
       )
     ORDER BY

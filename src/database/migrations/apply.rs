@@ -43,7 +43,8 @@ pub(super) fn apply_pending(
     Ok(applied)
 }
 
-/// Creates Diesel's table. Of two sessions that create it at once, one waits and is refused.
+/// Creates Diesel's table. Of two sessions that create it at once, one waits and is refused, with
+/// one error or another.
 fn create_record(conn: &mut Conn, wait: Duration) -> Result<(), DieselError> {
     let mut create = || {
         conn.transaction(|conn| {
@@ -52,7 +53,10 @@ fn create_record(conn: &mut Conn, wait: Duration) -> Result<(), DieselError> {
         })
     };
     match create() {
-        Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => create(),
+        Err(DieselError::DatabaseError(
+            DatabaseErrorKind::UniqueViolation | DatabaseErrorKind::Unknown,
+            _,
+        )) => create(),
         created => created,
     }
     .map(drop)

@@ -291,7 +291,10 @@ fn poll_at(
 fn is_of_statement(error: &Error) -> bool {
     match error {
         Error::Transient { kind, .. } => {
-            matches!(kind, Transient::StatementTimeout | Transient::OutOfResources)
+            matches!(
+                kind,
+                Transient::LockTimeout | Transient::StatementTimeout | Transient::OutOfResources
+            )
         }
         _ => true,
     }

@@ -7,7 +7,6 @@ use crate::support::log::Log;
 use crate::support::{TestDatabase, options};
 use diesel_async::AsyncConnection;
 use futures_util::FutureExt;
-use model_experiments::values::Timestamp;
 use model_experiments::{Page, Pool, PoolOptions, PooledConnection, experiments, reports, routing};
 use std::time::Duration;
 use tokio::time::timeout;

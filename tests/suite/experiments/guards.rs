@@ -304,7 +304,10 @@ async fn changes_that_no_operation_makes_are_refused_by_their_rule() {
             Constraint::ExperimentIdentity,
         ),
         (
-            format!("UPDATE model_experiment_variant SET experiment_id = '{bare}'"),
+            format!(
+                "UPDATE model_experiment_variant SET experiment_id = '{bare}'
+                 WHERE experiment_id = '{unpublished}'"
+            ),
             Constraint::ExperimentIdentity,
         ),
         (

@@ -89,8 +89,7 @@ async fn records_of_a_locked_version_come_back_when_their_time_is_over() {
     for (receipt, record) in of_locked.into_iter().zip(given) {
         let not = answer(receipt).await.unwrap_err();
         assert_eq!(*not.record, record);
-        let is_timeout =
-            matches!(not.error, Error::Transient { kind: Transient::StatementTimeout, .. });
+        let is_timeout = matches!(not.error, Error::Transient { kind: Transient::LockTimeout, .. });
         assert!(is_timeout, "{not}");
     }
     assert!(recorder.is_empty());
