@@ -58,7 +58,7 @@ impl Database {
     /// Empties the tables and starts a new checkpoint.
     pub async fn clear(&self) {
         let conn = &mut self.connect().await;
-        raw(conn, "TRUNCATE microdollar_usage, model_experiment_request").await.unwrap();
+        raw(conn, "SET session_replication_role = replica; TRUNCATE microdollar_usage, model_experiment_request; RESET session_replication_role").await.unwrap();
         raw(conn, "CHECKPOINT").await.unwrap();
     }
 

@@ -57,7 +57,7 @@ pub async fn by_version(
             // Users are bucketed into variants, so all versions of a variant share one percentage.
             let share = if index == 0 { share.clone() } else { String::new() };
             let summary = by_id.get(&version.id).copied();
-            table.add_row(row(variant, index + 1, version, share, summary));
+            table.add_row(row(variant, index + 1, version, share, summary)?);
         }
     }
     for column in table.column_iter_mut().skip(3) {
@@ -76,20 +76,20 @@ fn row(
     version: &Version,
     share: String,
     summary: Option<&VersionSummary>,
-) -> [String; 9] {
+) -> Result<[String; 9]> {
     let total =
         |of: fn(&Totals) -> i64| summary.map_or(0, |summary| of(&summary.totals)).to_string();
-    [
+    Ok([
         variant.label.as_str().to_owned(),
         number.to_string(),
-        version.upstream.internal_id().to_owned(),
+        version.upstream()?.internal_id().to_owned(),
         total(|totals| totals.requests),
         share,
         total(|totals| totals.errors),
         total(|totals| totals.input_tokens),
         total(|totals| totals.output_tokens),
         summary.map_or(0, |summary| summary.distinct_users).to_string(),
-    ]
+    ])
 }
 
 /// Proves that requests that `swapped` served before the swap still resolve to the old checkpoint.
@@ -102,7 +102,7 @@ pub async fn prove_history(
         served_before_swap.iter().filter(|served| served.variant == swapped.variant.id);
     let ids: Vec<&str> = of_variant.map(|served| served.client_request_id.as_str()).collect();
     let label = swapped.variant.label.as_str();
-    let old = swapped.first_version.upstream.internal_id();
+    let old = swapped.first_version.upstream()?.internal_id();
     if ids.is_empty() {
         let reason = "served no request before it was swapped, so nothing is proved: replay more";
         return Err(format!("{label} {reason}").into());
@@ -140,8 +140,9 @@ async fn checkpoints(
     variant: &Variant,
 ) -> Result<HashMap<VersionId, String>> {
     let versions = history(conn, variant).await?.into_iter();
-    let checkpoint = |version: Version| (version.id, version.upstream.internal_id().to_owned());
-    Ok(versions.map(checkpoint).collect())
+    let checkpoint =
+        |version: Version| Ok((version.id, version.upstream()?.internal_id().to_owned()));
+    versions.map(checkpoint).collect()
 }
 
 /// The versions of a variant, oldest first.

@@ -27,6 +27,7 @@ use crate::sql::functions::{
     greatest, jsonb_hash, octet_length, pg_column_size, statement_timestamp,
 };
 use crate::sql::limit_one::limit_one;
+use crate::sql::literals::IntegerLiteral;
 use crate::sql::run::Returns;
 use crate::tables::experiments::is_routed;
 use crate::tables::versions::current::{NEWEST, Newest, next_of_each, of_each};
@@ -44,11 +45,14 @@ type Key = AliasedField<Newest, version::encrypted_api_key>;
 type Upstream = AliasedField<Newest, version::upstream>;
 
 /// Whether JSON is stored in so many bytes.
-type IsStoredWithin<J> = LtEq<pg_column_size<J>, i32>;
+type IsStoredWithin<J> = LtEq<pg_column_size<J>, IntegerLiteral>;
 
 /// JSON, or null where it is too long to be loaded.
 type Bounded<J> = case_when<
-    Or<IsStoredWithin<J>, And<IsStoredWithin<J>, LtEq<octet_length<Cast<J, Text>>, i32>>>,
+    Or<
+        IsStoredWithin<J>,
+        And<IsStoredWithin<J>, LtEq<octet_length<Cast<J, Text>>, IntegerLiteral>>,
+    >,
     J,
 >;
 
@@ -60,8 +64,8 @@ type Version = AsExprOf<(Identity, Bounded<Upstream>, Bounded<Key>), SqlVersion>
 
 /// The stored size is looked at first: it is known without reading the value.
 fn bounded<J: Expression<SqlType = Jsonb> + Copy>(json: J, limit: Limit) -> Bounded<J> {
-    let is_stored_within = |bytes: i32| pg_column_size(json).le(bytes);
-    let is_short = octet_length(json.cast::<Text>()).le(limit.text);
+    let is_stored_within = |bytes: i32| pg_column_size(json).le(IntegerLiteral(bytes));
+    let is_short = octet_length(json.cast::<Text>()).le(IntegerLiteral(limit.text));
     case_when(
         is_stored_within(limit.unmeasured).or(is_stored_within(limit.stored).and(is_short)),
         json,
@@ -70,7 +74,7 @@ fn bounded<J: Expression<SqlType = Jsonb> + Copy>(json: J, limit: Limit) -> Boun
 
 fn identity() -> Identity {
     let key = NEWEST.field(version::encrypted_api_key);
-    let hash = case_when(pg_column_size(key).le(KEY_LIMIT.stored), jsonb_hash(key));
+    let hash = case_when(pg_column_size(key).le(IntegerLiteral(KEY_LIMIT.stored)), jsonb_hash(key));
     (NEWEST.field(version::id), hash).into_sql::<SqlIdentity>()
 }
 

@@ -3,14 +3,13 @@
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::pg::{Pg, PgValue};
 use diesel::prelude::*;
-use diesel::sql_types::{Integer, Jsonb, Nullable, Record, Timestamptz, Uuid as SqlUuid};
-use serde_json::Value;
+use diesel::sql_types::{Integer, Jsonb, Nullable, Record, Uuid as SqlUuid};
 use std::collections::HashMap;
 
 use crate::schema::{model_experiment as experiment, model_experiment_variant as variant};
 use crate::values::{
-    EncryptedApiKey, ExperimentId, InvalidValue, Status, Timestamp, Upstream, VariantId, VersionId,
-    Weight,
+    EncryptedApiKey, ExperimentId, InvalidValue, Readable, Status, Timestamp, Upstream, VariantId,
+    VersionId, Weight,
 };
 
 /// Up to how many bytes JSON is loaded.
@@ -93,35 +92,14 @@ impl FromSql<SqlVersion, Pg> for VersionRow {
     }
 }
 
-/// A value that may break a rule of its type. An unreadable one keeps no other experiment from
-/// being served.
-#[derive(Debug, FromSqlRow)]
-pub(crate) struct Readable<T>(pub(super) Result<T, InvalidValue>);
-
 /// What stands for a value that wasn't loaded, because of its length.
 fn too_long<T>(field: &'static str, limit: &str) -> Readable<T> {
     Readable(Err(InvalidValue::new(field, format!("must be at most {limit} long"))))
 }
 
-impl<T: TryFrom<Value, Error = InvalidValue>> FromSql<Jsonb, Pg> for Readable<T> {
-    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
-        // `jsonb` holds more than serde_json reads: numbers of any size, any depth.
-        let json = <Value as FromSql<Jsonb, Pg>>::from_sql(value)
-            .map_err(|_| InvalidValue::new("the JSON", "is too deep, or has a number too large"));
-        Ok(Self(json.and_then(TryInto::try_into)))
-    }
-}
-
 impl FromSql<Integer, Pg> for Readable<Weight> {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
         Ok(Self(Weight::new(FromSql::<Integer, Pg>::from_sql(value)?)))
-    }
-}
-
-impl FromSql<Timestamptz, Pg> for Readable<Timestamp> {
-    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
-        let instant = <Timestamp as FromSql<Timestamptz, Pg>>::from_sql(value);
-        Ok(Self(instant.map_err(|_| InvalidValue::new("the instant", "is beyond any calendar"))))
     }
 }
 
@@ -142,17 +120,15 @@ pub(crate) struct PolledRow<V> {
     experiment: ExperimentRow,
     variant: Option<VariantRow>,
     current: Option<V>,
-    next_effective_at: Option<Readable<Timestamp>>,
+    next_effective_at: Option<Timestamp>,
     /// By the database's clock.
     pub(super) now: Timestamp,
 }
 
 impl<V> PolledRow<V> {
-    /// The row, and the instant at which the variant's next version becomes effective. One that
-    /// can't be read is beyond any calendar, and never comes.
+    /// The row, and the instant at which the variant's next version becomes effective.
     pub(super) fn split(self) -> (Row<V>, Option<Timestamp>) {
         let Self { experiment, variant, current, next_effective_at, now: _ } = self;
-        let next_effective_at = next_effective_at.and_then(|Readable(instant)| instant.ok());
         (Row { experiment, variant, current }, next_effective_at)
     }
 }

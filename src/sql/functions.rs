@@ -15,6 +15,14 @@ extern "SQL" {
     /// The later of two instants. A null is ignored.
     fn greatest(instant: Timestamptz, other: Nullable<Timestamptz>) -> Timestamptz;
 
+    /// The latest of three instants. A null is ignored.
+    #[sql_name = "greatest"]
+    fn greatest_of_three(
+        instant: Timestamptz,
+        second: Nullable<Timestamptz>,
+        third: Timestamptz,
+    ) -> Timestamptz;
+
     /// A row for each element. Several calls in one `SELECT` advance together.
     fn unnest<T: SingleValue>(elements: Array<T>) -> T;
 

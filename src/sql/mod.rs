@@ -4,10 +4,10 @@ pub(crate) mod clock;
 pub(crate) mod functions;
 pub(crate) mod kept;
 pub(crate) mod limit_one;
+pub(crate) mod literals;
 pub(crate) mod locks;
 pub(crate) mod page;
 pub(crate) mod run;
-pub(crate) mod status_literal;
 pub(crate) mod with;
 
 #[cfg(test)]

@@ -11,10 +11,10 @@ use crate::error::{Error, Result};
 use crate::schema::{model_experiment as experiment, model_experiment_variant as variant};
 use crate::sql::functions::{greatest, statement_timestamp};
 use crate::sql::kept::Kept;
+use crate::sql::literals::StatusLiteral;
 use crate::sql::locks::{locked_experiment, pg_locks};
 use crate::sql::page::{Cursor, Page};
 use crate::sql::run::Returns;
-use crate::sql::status_literal::StatusLiteral;
 use crate::values::{
     ExperimentId, InvalidValue, PublicModelId, Status, Timestamp, VariantId, storable,
 };

@@ -10,7 +10,8 @@ use crate::values::text::storable;
 
 /// Operators' name of a variant, such as `control`: 1 to 64 characters.
 ///
-/// Unique within its experiment. It has no influence on bucketing.
+/// Unique within its experiment. It has no influence on bucketing. One that another writer has
+/// stored is read as it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = diesel::sql_types::Text)]
 pub struct Label(String);
@@ -63,7 +64,7 @@ impl FromStr for Label {
     }
 }
 
-stored_as_text!(Label);
+stored_as_text!(Label, unchecked: |text| Ok(Label(text.to_owned())));
 
 #[cfg(test)]
 mod tests {

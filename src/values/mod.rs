@@ -10,6 +10,7 @@ mod invalid;
 mod label;
 mod prompt;
 mod public_model_id;
+mod readable;
 mod status;
 mod stored_as_text;
 mod text;
@@ -27,6 +28,7 @@ pub use crate::values::prompt::{
     SystemPromptRef,
 };
 pub use crate::values::public_model_id::PublicModelId;
+pub(crate) use crate::values::readable::Readable;
 pub use crate::values::status::Status;
 pub(crate) use crate::values::text::{indexable, shrink_to_fit, storable};
 pub use crate::values::timestamp::Timestamp;

@@ -9,7 +9,8 @@ use crate::values::stored_as_text::stored_as_text;
 
 /// Model id that clients request, such as `partner/preview-foo`.
 ///
-/// 1 to 200 characters, without white space and control characters.
+/// 1 to 200 characters, without white space and control characters. One that another writer has
+/// stored is read as it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = diesel::sql_types::Text)]
 pub struct PublicModelId(String);
@@ -93,7 +94,7 @@ impl FromStr for PublicModelId {
     }
 }
 
-stored_as_text!(PublicModelId);
+stored_as_text!(PublicModelId, unchecked: |text| Ok(PublicModelId(text.to_owned())));
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,13 @@
 //! Mapping of values to text columns and serde strings.
 
 /// Implements Diesel's and serde's traits by `Display` and `FromStr<Err = InvalidValue>`.
+///
+/// `unchecked` makes a value of what is stored, as another writer may have left it.
 macro_rules! stored_as_text {
     ($type:ty) => {
+        stored_as_text!($type, unchecked: |text| text.parse::<$type>());
+    };
+    ($type:ty, unchecked: $unchecked:expr) => {
         impl diesel::serialize::ToSql<diesel::sql_types::Text, diesel::pg::Pg> for $type {
             fn to_sql<'b>(
                 &'b self,
@@ -16,7 +21,8 @@ macro_rules! stored_as_text {
 
         impl diesel::deserialize::FromSql<diesel::sql_types::Text, diesel::pg::Pg> for $type {
             fn from_sql(value: diesel::pg::PgValue<'_>) -> diesel::deserialize::Result<Self> {
-                Ok(std::str::from_utf8(value.as_bytes())?.parse::<Self>()?)
+                let unchecked: fn(&str) -> Result<Self, crate::values::InvalidValue> = $unchecked;
+                Ok(unchecked(std::str::from_utf8(value.as_bytes())?)?)
             }
         }
 

@@ -11,7 +11,7 @@ SELECT
         CASE
           WHEN (
             (
-              pg_column_size("newest"."encrypted_api_key") <= $1
+              pg_column_size("newest"."encrypted_api_key") <= 131072
             )
           ) THEN (jsonb_hash("newest"."encrypted_api_key"))
         END
@@ -35,11 +35,10 @@ SELECT
                   "earlier"."variant_id" = "model_experiment_variant"."id"
                 )
                 AND (
-                  (
-                    "earlier"."effective_at" <= greatest(statement_timestamp(), $2)
-                  )
-                  OR (
-                    "earlier"."effective_at" <= "earlier"."created_at"
+                  "earlier"."effective_at" <= greatest(
+                    statement_timestamp(),
+                    $1,
+                    "earlier"."created_at"
                   )
                 )
               )
@@ -67,7 +66,7 @@ SELECT
             "earlier"."variant_id" = "model_experiment_variant"."id"
           )
           AND (
-            "earlier"."effective_at" > greatest(statement_timestamp(), $3)
+            "earlier"."effective_at" > greatest(statement_timestamp(), $2)
           )
         )
         AND (
@@ -79,7 +78,7 @@ SELECT
     LIMIT
       1
   ),
-  greatest(statement_timestamp(), $4)
+  greatest(statement_timestamp(), $3)
 FROM
   (
     "model_experiment"

@@ -12,7 +12,7 @@ SELECT
           CASE
             WHEN (
               (
-                pg_column_size("newest"."encrypted_api_key") <= $1
+                pg_column_size("newest"."encrypted_api_key") <= 131072
               )
             ) THEN (jsonb_hash("newest"."encrypted_api_key"))
           END
@@ -20,11 +20,11 @@ SELECT
         CASE
           WHEN (
             (
-              (pg_column_size("newest"."upstream") <= $2)
+              (pg_column_size("newest"."upstream") <= 32768)
               OR (
-                (pg_column_size("newest"."upstream") <= $3)
+                (pg_column_size("newest"."upstream") <= 2097152)
                 AND (
-                  octet_length(CAST("newest"."upstream" AS text)) <= $4
+                  octet_length(CAST("newest"."upstream" AS text)) <= 8388608
                 )
               )
             )
@@ -34,14 +34,14 @@ SELECT
           WHEN (
             (
               (
-                pg_column_size("newest"."encrypted_api_key") <= $5
+                pg_column_size("newest"."encrypted_api_key") <= 2048
               )
               OR (
                 (
-                  pg_column_size("newest"."encrypted_api_key") <= $6
+                  pg_column_size("newest"."encrypted_api_key") <= 131072
                 )
                 AND (
-                  octet_length(CAST("newest"."encrypted_api_key" AS text)) <= $7
+                  octet_length(CAST("newest"."encrypted_api_key" AS text)) <= 131072
                 )
               )
             )
@@ -67,11 +67,10 @@ SELECT
                   "earlier"."variant_id" = "model_experiment_variant"."id"
                 )
                 AND (
-                  (
-                    "earlier"."effective_at" <= greatest(statement_timestamp(), $8)
-                  )
-                  OR (
-                    "earlier"."effective_at" <= "earlier"."created_at"
+                  "earlier"."effective_at" <= greatest(
+                    statement_timestamp(),
+                    $1,
+                    "earlier"."created_at"
                   )
                 )
               )
@@ -99,7 +98,7 @@ SELECT
             "earlier"."variant_id" = "model_experiment_variant"."id"
           )
           AND (
-            "earlier"."effective_at" > greatest(statement_timestamp(), $9)
+            "earlier"."effective_at" > greatest(statement_timestamp(), $2)
           )
         )
         AND (
@@ -111,7 +110,7 @@ SELECT
     LIMIT
       1
   ),
-  greatest(statement_timestamp(), $10)
+  greatest(statement_timestamp(), $3)
 FROM
   (
     "model_experiment"

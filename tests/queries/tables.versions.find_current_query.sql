@@ -23,11 +23,10 @@
             (
               ("earlier"."variant_id" = $2)
               AND (
-                (
-                  "earlier"."effective_at" <= greatest(statement_timestamp(), $3)
-                )
-                OR (
-                  "earlier"."effective_at" <= "earlier"."created_at"
+                "earlier"."effective_at" <= greatest(
+                  statement_timestamp(),
+                  $3,
+                  "earlier"."created_at"
                 )
               )
             )

@@ -23,11 +23,10 @@ SELECT
                   "earlier"."variant_id" = "model_experiment_variant"."id"
                 )
                 AND (
-                  (
-                    "earlier"."effective_at" <= greatest(statement_timestamp(), $1)
-                  )
-                  OR (
-                    "earlier"."effective_at" <= "earlier"."created_at"
+                  "earlier"."effective_at" <= greatest(
+                    statement_timestamp(),
+                    $1,
+                    "earlier"."created_at"
                   )
                 )
               )

@@ -28,8 +28,9 @@
 //!
 //! Now is by the database's clock, which may have been set back. What is current now is the latest
 //! version that is effective, *or was effective when it was made*: the inner query asks for
-//! `earlier.effective_at <= statement_timestamp() OR earlier.effective_at <= earlier.created_at`.
-//! It still reads the index from its top, and skips what is scheduled.
+//! `earlier.effective_at <= greatest(statement_timestamp(), earlier.created_at)`. It still reads the
+//! index from its top, and skips what is scheduled. The planner knows as much of this comparison
+//! without the values of binds, so that one generic plan serves all executions.
 //!
 //! Asked of one variant, now ([`of_variant`]) or at an instant ([`of_variant_at`]), and in a query
 //! over `model_experiment_variant` of each of its rows ([`of_each`], [`id_of_each_at`]). The snapshots
@@ -41,7 +42,7 @@ use diesel::prelude::*;
 use crate::schema::{
     model_experiment_variant as variant, model_experiment_variant_version as version,
 };
-use crate::sql::functions::{greatest, statement_timestamp};
+use crate::sql::functions::{greatest, greatest_of_three, statement_timestamp};
 use crate::sql::limit_one::limit_one;
 use crate::values::{Timestamp, VariantId};
 
@@ -54,10 +55,12 @@ diesel::alias!(
 /// clock, but no earlier than `seen`.
 #[auto_type]
 fn is_effective(seen: Option<Timestamp>) -> _ {
-    let effective_at = EARLIER.field(version::effective_at);
-    effective_at
-        .le(greatest(statement_timestamp(), seen))
-        .or(effective_at.le(EARLIER.field(version::created_at)))
+    let created_at = EARLIER.field(version::created_at);
+    EARLIER.field(version::effective_at).le(greatest_of_three(
+        statement_timestamp(),
+        seen,
+        created_at,
+    ))
 }
 
 /// The instant of the version of `of` that is current now.

@@ -13,7 +13,7 @@ use diesel::sql_types::{Jsonb, Nullable, Text, Timestamptz};
 use diesel_async::AsyncPgConnection;
 use serde::Serialize;
 
-use crate::error::Result;
+use crate::error::{Result, UnreadableValue};
 use crate::schema::{
     model_experiment_variant as variant, model_experiment_variant_version as version,
 };
@@ -24,8 +24,8 @@ use crate::sql::run::Returns;
 use crate::tables::variants::Variant;
 use crate::tables::{experiments, variants};
 use crate::values::{
-    EncryptedApiKey, ExperimentId, InvalidValue, Label, Timestamp, Upstream, VariantId, VersionId,
-    storable,
+    EncryptedApiKey, ExperimentId, InvalidValue, Label, Readable, Timestamp, Upstream, VariantId,
+    VersionId, storable,
 };
 
 /// The immutable upstream configuration that a variant serves from an instant on.
@@ -37,8 +37,7 @@ pub struct Version {
     pub id: VersionId,
     /// The variant that serves the version.
     pub variant_id: VariantId,
-    /// Where and how the checkpoint is called.
-    pub upstream: Upstream,
+    pub(crate) upstream: Readable<Upstream>,
     /// The instant from which the version is served, until a later one is effective.
     pub effective_at: Timestamp,
     /// The host's user who published the version.
@@ -48,6 +47,20 @@ pub struct Version {
 }
 
 impl Version {
+    /// Where and how the checkpoint is called.
+    ///
+    /// # Errors
+    ///
+    /// [`UnreadableValue`] when another writer has stored what is no upstream.
+    pub fn upstream(&self) -> Result<&Upstream, UnreadableValue> {
+        self.upstream.0.as_ref().map_err(|invalid| UnreadableValue {
+            table: "model_experiment_variant_version",
+            column: "upstream".to_owned(),
+            row: *self.id.as_uuid(),
+            reason: invalid.to_string(),
+        })
+    }
+
     /// The version's position in [`list_versions`](crate::experiments::list_versions).
     pub fn cursor(&self) -> Cursor<VersionId> {
         Cursor { at: self.effective_at, id: self.id }

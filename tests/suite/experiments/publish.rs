@@ -55,7 +55,7 @@ async fn a_version_is_published_as_it_was_given() {
     let (upstream, key) = (upstream("rc2"), key("sk-2"));
     let new = NewVersion::with_key(&upstream, &key).created_by("alice");
     let version = experiments::publish(conn, variant, new).await.unwrap();
-    assert_eq!((version.variant_id, &version.upstream), (variant, &upstream));
+    assert_eq!((version.variant_id, version.upstream()), (variant, Ok(&upstream)));
     assert_eq!(version.created_by.as_deref(), Some("alice"));
     assert_eq!(history(conn, variant).await.first(), Some(&version));
     assert_eq!(experiments::find_version(conn, version.id).await.unwrap(), Some(version));
@@ -93,13 +93,13 @@ async fn a_version_without_a_key_keeps_the_key_of_the_one_before() {
     assert_eq!(routed_key(conn, "partner/foo").await, API_KEY);
 
     let rotated = experiments::rotate_key(conn, variant, &key("sk-2")).await.unwrap();
-    assert_eq!((&rotated.upstream, rotated.created_by.as_deref()), (&second, None));
+    assert_eq!((rotated.upstream(), rotated.created_by.as_deref()), (Ok(&second), None));
     assert_eq!(routed_key(conn, "partner/foo").await, "sk-2");
 
     let key = key("sk-3");
     let by_bob = NewVersion::keeping_upstream(&key).created_by("bob");
     let rotated = experiments::publish(conn, variant, by_bob).await.unwrap();
-    assert_eq!((&rotated.upstream, rotated.created_by.as_deref()), (&second, Some("bob")));
+    assert_eq!((rotated.upstream(), rotated.created_by.as_deref()), (Ok(&second), Some("bob")));
     assert_eq!(routed_key(conn, "partner/foo").await, "sk-3");
 
     experiments::publish(conn, variant, NewVersion::keeping_key(&upstream("third"))).await.unwrap();

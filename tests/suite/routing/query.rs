@@ -39,7 +39,7 @@ async fn a_user_is_served_by_the_variant_that_bucketing_picks() {
         } else {
             &active.candidate_version
         };
-        assert_eq!((served.version, served.upstream()), (version.id, &version.upstream));
+        assert_eq!((served.version, served.upstream()), (version.id, version.upstream().unwrap()));
         assert_eq!(api_key(&served), API_KEY);
         seen.insert(picked.id);
     }
@@ -123,7 +123,7 @@ async fn a_hot_swap_and_a_rotated_key_are_served_at_once_and_no_user_moves() {
             assert_eq!((served.version, served.upstream().internal_id()), (swapped.id, "rc2"));
         } else {
             assert_eq!(api_key(&served), "sk-2");
-            assert_eq!(served.upstream(), &active.control_version.upstream);
+            assert_eq!(served.upstream(), active.control_version.upstream().unwrap());
         }
     }
 }

@@ -78,7 +78,7 @@ fn assert_reveals_nothing(answer: &Answer, secrets: &[String]) {
 async fn secrets(conn: &mut AsyncPgConnection, gateway: &Gateway) -> Vec<String> {
     let mut secrets = vec![experiment(conn, &gateway.model).await.to_string()];
     for (id, version) in history(conn, &gateway.model).await {
-        let upstream = &version.upstream;
+        let upstream = version.upstream().unwrap();
         secrets.extend([id.to_string(), version.variant_id.to_string()]);
         secrets.extend([upstream.internal_id(), upstream.base_url()].map(str::to_owned));
     }
@@ -149,17 +149,17 @@ async fn every_request_is_transformed_served_and_attributed_and_reveals_nothing(
         let (usage, recorded) = record_of(conn, &answer).await;
         let version = &history[&recorded.variant_version_id];
         assert_eq!(version.variant_id, picked(experiment, &variants, subject).id);
-        *served.entry(version.upstream.internal_id()).or_default() += 1;
+        *served.entry(version.upstream().unwrap().internal_id()).or_default() += 1;
 
         let call = gateway.call_of(&answer).await;
         let mut expected = body.clone();
-        expected["model"] = json!(version.upstream.internal_id());
+        expected["model"] = json!(version.upstream().unwrap().internal_id());
         let expected = expected.as_object_mut().unwrap();
         expected.remove("messages").unwrap();
-        let removed = version.upstream.remove_from_body();
+        let removed = version.upstream().unwrap().remove_from_body();
         assert!(!removed.is_empty());
         expected.retain(|name, _| !removed.contains(name));
-        let added = version.upstream.extra_body().unwrap();
+        let added = version.upstream().unwrap().extra_body().unwrap();
         assert!(added.contains_key("temperature"), "it changes nothing that was sent");
         expected.extend(added);
         assert_eq!((&call.body, call.key), (&*expected, 1));
@@ -169,7 +169,7 @@ async fn every_request_is_transformed_served_and_attributed_and_reveals_nothing(
         assert_eq!(recorded.system_prompt_sha256, capture.system_prompt_ref());
         assert_eq!(recorded.request_body_sha256, capture.request_body_ref());
         assert_eq!(Some(usage.kilo_user_id.as_str()), subject.value());
-        assert_eq!(usage.model.as_deref(), Some(version.upstream.internal_id()));
+        assert_eq!(usage.model.as_deref(), Some(version.upstream().unwrap().internal_id()));
         assert_eq!(usage.requested_model.as_deref(), Some(&*gateway.model));
         assert_eq!(usage.input_tokens, said["usage"]["prompt_tokens"]);
         assert_eq!(usage.output_tokens, said["usage"]["completion_tokens"]);

@@ -368,9 +368,11 @@ impl Model {
             (None, None) => return Err(Error::KeyMissing(variant)),
         };
         let Ok(Answer::Version(told)) = told else { return Err(row_expected()) };
+        if told.upstream() != Ok(&upstream(name)) {
+            return Err(row_expected());
+        }
         let mut new = told.clone();
         new.variant_id = variant;
-        new.upstream = upstream(name);
         new.created_by = Some(OPERATOR.to_owned());
         new.created_at = self.later(told.created_at);
         new.effective_at = at.unwrap_or(new.created_at);
@@ -386,7 +388,7 @@ impl Model {
     ) -> Result<Version> {
         require_not_completed(self.experiment_of(variant)?)?;
         let current = self.current(variant, self.now).ok_or(Error::NothingToRotate(variant))?;
-        let name = current.version.upstream.internal_id().to_owned();
+        let name = current.version.upstream().unwrap().internal_id().to_owned();
         self.publish(variant, &name, Some(key), None, told)
     }
 
@@ -404,9 +406,12 @@ impl Model {
             return Ok(None);
         }
         let Ok(Answer::Tie(Some(told))) = told else { return Err(row_expected()) };
-        let mut new = scheduled;
-        new.id = told.id;
-        new.upstream = upstream("tie");
+        if told.upstream() != Ok(&upstream("tie")) {
+            return Err(row_expected());
+        }
+        let mut new = told.clone();
+        new.variant_id = scheduled.variant_id;
+        new.effective_at = scheduled.effective_at;
         new.created_by = None;
         new.created_at = self.later(told.created_at);
         self.versions.push(Published { version: new.clone(), key: TIE_KEY });
@@ -464,7 +469,7 @@ impl Model {
             experiment: experiment.id,
             variant: variant.id,
             served: Served { version: version.id, subject: AllocationSubject::User },
-            upstream: version.upstream.clone(),
+            upstream: version.upstream().unwrap().clone(),
             api_key: API_KEYS[*key].to_owned(),
         }
     }

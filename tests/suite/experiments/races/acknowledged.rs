@@ -137,7 +137,10 @@ impl Acknowledged {
                     let picked = picked(*experiment, &found[experiment], Subject::user(*user));
                     assert_eq!(picked.id, *variant);
                     if let Some(version) = self.versions.get(&served.version) {
-                        assert_eq!((version.variant_id, &version.upstream), (*variant, upstream));
+                        assert_eq!(
+                            (version.variant_id, version.upstream()),
+                            (*variant, Ok(upstream))
+                        );
                     }
                 }
                 Routed::NotExperimented | Routed::Paused => {}
