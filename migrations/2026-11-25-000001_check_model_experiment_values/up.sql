@@ -1,10 +1,10 @@
--- Instants lie in the years 1 to 9999, which RFC 3339 can write, and versions have a size that can be
--- loaded.
+-- Instants lie in the years 1 to 9999, which RFC 3339 can write, and versions have a size that can
+-- be loaded.
 --
--- The checks hold for rows to come. They are NOT VALID, so that no table is read while it is locked,
--- and that a row which breaks one doesn't stop an upgrade: its instants are shown at the end of the
--- range, and its size makes its experiment unavailable alone. Validate each when there is time. That
--- reads the table once, and writers go on:
+-- The checks hold for rows to come. They are NOT VALID, so that no table is read while it is
+-- locked, and that a row which breaks one doesn't stop an upgrade: its instants are read as the end
+-- of the range, and its size makes its experiment unavailable alone. Validate each when there is
+-- time. That reads the table once, and writers go on:
 --
 --   ALTER TABLE model_experiment VALIDATE CONSTRAINT model_experiment_instants_valid;
 --

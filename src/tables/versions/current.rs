@@ -28,13 +28,13 @@
 //!
 //! Now is by the database's clock, which may have been set back. What is current now is the latest
 //! version that is effective, *or was effective when it was made*: the inner query asks for
-//! `earlier.effective_at <= greatest(statement_timestamp(), earlier.created_at)`. It still reads the
-//! index from its top, and skips what is scheduled. The planner knows as much of this comparison
-//! without the values of binds, so that one generic plan serves all executions.
+//! `earlier.effective_at <= greatest(statement_timestamp(), earlier.created_at)`. It still reads
+//! the index from its top, and skips what is scheduled. The planner knows as much of this
+//! comparison without the values of binds, so that one generic plan serves all executions.
 //!
 //! Asked of one variant, now ([`of_variant`]) or at an instant ([`of_variant_at`]), and in a query
-//! over `model_experiment_variant` of each of its rows ([`of_each`], [`id_of_each_at`]). The snapshots
-//! are `tests/queries/tables.versions.*` and `tests/queries/routing.query.*`.
+//! over `model_experiment_variant` of each of its rows ([`of_each`], [`id_of_each_at`]). The
+//! snapshots are `tests/queries/tables.versions.*` and `tests/queries/routing.query.*`.
 
 use diesel::dsl::auto_type;
 use diesel::prelude::*;

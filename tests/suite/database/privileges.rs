@@ -1,5 +1,5 @@
-//! The privileges of `docs/privileges.md`: with all that it lists, each operation works, and without
-//! any one of them the database refuses it.
+//! The privileges of `docs/privileges.md`: with all that it lists, each operation works, and
+//! without any one of them the database refuses it.
 
 use crate::support::TestDatabase;
 use crate::support::fixtures::{

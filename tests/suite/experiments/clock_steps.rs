@@ -13,7 +13,7 @@ use model_experiments::values::{Status, Timestamp, VariantId, VersionId};
 use model_experiments::{Error, Page, RoutingCache, RoutingOptions};
 use std::collections::HashSet;
 
-/// Sets the clock of the database back by an hour: what was written so far was written an hour later.
+/// Sets the clock of the database back by an hour: what was written so far is an hour ahead.
 async fn set_back(conn: &mut AsyncPgConnection) {
     raw_unguarded(
         conn,
