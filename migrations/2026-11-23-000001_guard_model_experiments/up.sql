@@ -252,6 +252,11 @@ DECLARE
 BEGIN
     PERFORM set_config('search_path', quote_ident(TG_TABLE_SCHEMA) || ', pg_temp', true)
     FROM pg_class WHERE oid = TG_RELID AND pg_get_userbyid(relowner) = current_user;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the functions model_experiment_* have another owner than the table'
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+
     SELECT effective_at INTO newest
     FROM model_experiment_variant_version
     WHERE variant_id = NEW.variant_id AND id <> NEW.id

@@ -81,21 +81,25 @@ async fn a_guard_serves_no_table_of_another_owner() {
     let id = active(conn, "partner/foo").await.experiment.id;
     let role = Role::new(conn, "CREATE SCHEMA attack AUTHORIZATION $role").await;
     role.assume(attacker).await;
-    let table = "CREATE TABLE attack.model_experiment_variant (
-        id uuid, experiment_id uuid, label text, weight integer)";
-    raw(attacker, table).await.unwrap();
-    let attach = "CREATE TRIGGER probe AFTER INSERT ON attack.model_experiment_variant
-        FOR EACH ROW EXECUTE FUNCTION public.model_experiment_guard('require_draft', 'variant')";
-    let refused = raw(attacker, attach).await.unwrap_err().to_string();
-    assert!(refused.contains("permission denied for function"), "{refused}");
+    for (function, arguments) in [
+        ("model_experiment_guard", "'require_draft', 'variant'"),
+        ("model_experiment_variant_version_guard_instants", ""),
+    ] {
+        let attach = format!(
+            "CREATE TABLE attack.{function} (id uuid, experiment_id uuid, variant_id uuid);
+             CREATE TRIGGER probe AFTER INSERT ON attack.{function}
+             FOR EACH ROW EXECUTE FUNCTION public.{function}({arguments})"
+        );
+        let refused = raw(attacker, &attach).await.unwrap_err().to_string();
+        assert!(refused.contains("permission denied for function"), "{refused}");
 
-    // Whoever was granted the function all the same, or made the trigger before.
-    role.sql(conn, "GRANT EXECUTE ON FUNCTION model_experiment_guard TO $role").await;
-    raw(attacker, attach).await.unwrap();
-    let probe =
-        format!("INSERT INTO attack.model_experiment_variant (experiment_id) VALUES ('{id}')");
-    let refused = raw(attacker, &probe).await.unwrap_err().to_string();
-    assert!(refused.contains("another owner") && !refused.contains("active"), "{refused}");
+        // Whoever was granted the function all the same, or made the trigger before.
+        role.sql(conn, &format!("GRANT EXECUTE ON FUNCTION {function} TO $role")).await;
+        raw(attacker, &attach).await.unwrap();
+        let probe = format!("INSERT INTO attack.{function} (experiment_id) VALUES ('{id}')");
+        let refused = raw(attacker, &probe).await.unwrap_err().to_string();
+        assert!(refused.contains("another owner") && !refused.contains("active"), "{refused}");
+    }
     role.drop(conn).await;
 }
 
