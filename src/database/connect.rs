@@ -413,6 +413,20 @@ mod tests {
     }
 
     #[test]
+    fn each_host_has_its_time() {
+        let second = Duration::from_secs(1);
+        for (url, hosts) in [
+            ("postgres://db.example/", 1),
+            ("postgres:///app?host=/run/pg", 1),
+            ("postgres://a.example,b.example,c.example/", 3),
+            ("postgres:///app?hostaddr=127.0.0.1,127.0.0.2", 2),
+        ] {
+            let options = ConnectOptions::parse(url).unwrap();
+            assert_eq!(options.for_each_host(second), hosts * second, "{url}");
+        }
+    }
+
+    #[test]
     fn a_timeout_is_never_rounded_down_to_none() {
         let options = ConnectOptions::parse("postgres://db.example/").unwrap();
         let options = options.statement_timeout(Duration::from_micros(900));

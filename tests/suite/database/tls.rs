@@ -228,6 +228,7 @@ async fn a_server_without_tls_is_enough_only_where_encryption_is_a_preference() 
         let certificate = generated(server.self_signed(&key))?;
         std::fs::write(directory.join("server.pem"), certificate.pem())?;
         std::fs::write(directory.join("server.key"), key.serialize_pem())?;
+        std::fs::write(directory.join("other.pem"), authority("self")?.pem())?;
         Ok(Vec::new())
     })
     .unwrap();
@@ -254,6 +255,8 @@ async fn a_server_without_tls_is_enough_only_where_encryption_is_a_preference() 
     for mode in ["require", "verify-ca", "verify-full"] {
         let url = plain.trusting("localhost", mode, "server.pem");
         assert!(connects_encrypted(&url).await, "{mode}");
+        // Another certificate of the same name vouches for nothing.
+        refusal(&plain.trusting("localhost", mode, "other.pem")).await;
     }
     let error = refusal(&plain.trusting("127.0.0.1", "verify-full", "server.pem")).await;
     assert!(error.contains("not valid for name"), "{error}");
