@@ -131,14 +131,21 @@
 //!
 //! Every future may be dropped. An operation that is dropped in the middle may leave its
 //! transaction open on that connection. The connection then refuses everything with a retryable
-//! error, the [`Pool`] never hands it out again, and closing it rolls the transaction back. A
-//! record that [`Recorder::submit`] took is written whether or not anybody awaits its receipt.
+//! error, and closing it rolls the transaction back. The [`Pool`] cancels what still runs, and
+//! closes it. A record that [`Recorder::submit`] took is written whether or not anybody awaits its
+//! receipt.
 //!
 //! # Pooling
 //!
 //! One [`ConnectOptions`] serves all who connect. The [`Pool`] is for operators' tools and reports.
-//! A [`RoutingCache`] has one connection of its own, on which it listens for notifications. A
+//! A [`RoutingCache`] has two connections of its own: on one it listens for notifications. A
 //! [`Recorder`] has one connection for each of its writers, and one for retries.
+//!
+//! # Security
+//!
+//! `SECURITY.md` in the repository says what is promised to whom, and `docs/privileges.md` which
+//! privileges each operation needs. The database driver logs the parameters of statements at the
+//! level `DEBUG`: keep `tokio_postgres` at `INFO`.
 //!
 //! # Testing your own service
 //!
