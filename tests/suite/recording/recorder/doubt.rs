@@ -2,7 +2,7 @@
 
 use crate::recording::recorder::{
     LONG, all_recorded, answer, both_modes, burst, burst_of, costing, database, record, start,
-    unlock, until_empty, until_retried,
+    unlock, until_empty, until_retried, until_retried_often,
 };
 use crate::support::fixtures::{
     Recorded, assert_database_error, eventually, insert_usage, raw, recorded,
@@ -47,29 +47,13 @@ async fn trouble_of_the_server_is_waited_out_whatever_its_message() {
             all_recorded(burst(&recorder, [record(version)])).await;
             refuse(&mut conn, "STATEMENT", "true", message).await;
             let receipts = burst(&recorder, (0..records).map(|_| record(version)));
-            until_retried(&log).await;
+            // One was refused alone more than twice, and no other was recorded meanwhile.
+            until_retried_often(&log, 4).await;
             raw(&mut conn, "DROP FUNCTION refuse CASCADE").await.unwrap();
             all_recorded(receipts).await;
             assert_eq!(recorded(&mut conn).await, Recorded::both(records + 1));
         }
     }
-}
-
-#[tokio::test]
-async fn a_batch_leaves_for_later_only_what_was_refused_alone() {
-    let (log, _guard) = Log::of_thread();
-    let (db, mut conn, version) = database().await;
-    refuse(&mut conn, "ROW", "NEW.cost = 7", "no sevens").await;
-    let recorder = start(&db.options(), RecorderOptions::default()).await;
-    // The first half is written, and each quarter of the second has a record that is refused.
-    let costs = [0, 0, 0, 0, 7, 0, 7, 0];
-    let receipts = burst(&recorder, costs.map(|cost| costing(cost, version)));
-    for (cost, receipt) in costs.into_iter().zip(receipts) {
-        assert_eq!(answer(receipt).await.is_ok(), cost == 0);
-    }
-    let lines = log.lines();
-    let first = lines.iter().find(|line| line.contains("will be retried")).unwrap();
-    assert!(first.contains("records=2"), "{first}");
 }
 
 #[tokio::test]

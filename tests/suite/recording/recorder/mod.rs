@@ -166,9 +166,14 @@ async fn statements(conn: &mut AsyncPgConnection) -> i64 {
 
 /// Waits until a recorder has retried.
 async fn until_retried(log: &Log) {
+    until_retried_often(log, 2).await;
+}
+
+/// Waits until the log says so many times that records are retried.
+async fn until_retried_often(log: &Log, times: usize) {
     eventually("records are retried", async || {
         yield_now().await;
-        log.lines().iter().filter(|line| line.contains(RETRIED)).count() >= 2
+        log.lines().iter().filter(|line| line.contains(RETRIED)).count() >= times
     })
     .await;
 }
