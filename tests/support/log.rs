@@ -1,7 +1,7 @@
 //! What is logged, kept.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -12,6 +12,12 @@ pub struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Keeps what this thread logs, for as long as the guard is there.
     pub fn of_thread() -> (Self, DefaultGuard) {
+        // Without a global subscriber, a thread that has none turns an event off for all threads.
+        static GLOBAL: Once = Once::new();
+        GLOBAL.call_once(|| {
+            let sink = tracing_subscriber::fmt().with_writer(io::sink).finish();
+            tracing::subscriber::set_global_default(sink).unwrap();
+        });
         let log = Self::default();
         let subscriber =
             tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();

@@ -57,6 +57,23 @@ async fn trouble_of_the_server_is_waited_out_whatever_its_message() {
 }
 
 #[tokio::test]
+async fn a_batch_leaves_for_later_only_what_was_refused_alone() {
+    let (log, _guard) = Log::of_thread();
+    let (db, mut conn, version) = database().await;
+    refuse(&mut conn, "ROW", "NEW.cost = 7", "no sevens").await;
+    let recorder = start(&db.options(), RecorderOptions::default()).await;
+    // The first half is written, and each quarter of the second has a record that is refused.
+    let costs = [0, 0, 0, 0, 7, 0, 7, 0];
+    let receipts = burst(&recorder, costs.map(|cost| costing(cost, version)));
+    for (cost, receipt) in costs.into_iter().zip(receipts) {
+        assert_eq!(answer(receipt).await.is_ok(), cost == 0);
+    }
+    let lines = log.lines();
+    let first = lines.iter().find(|line| line.contains("will be retried"));
+    assert!(first.is_some_and(|line| line.contains("records=2")), "{lines:#?}");
+}
+
+#[tokio::test]
 async fn refused_records_come_back_at_once_and_the_others_are_recorded() {
     for options in both_modes() {
         let (db, mut conn, version) = database().await;
