@@ -5,6 +5,7 @@ use diesel_async::AsyncPgConnection;
 use crate::database::transaction::transaction;
 use crate::error::{Error, Result, Transient};
 use crate::tables::experiments::{self, Experiment};
+use crate::tables::variants;
 use crate::values::{ExperimentId, VariantId};
 
 /// Runs `change` in a transaction that has locked the experiment `id`.
@@ -38,7 +39,7 @@ pub(super) async fn with_experiment_of<R>(
     change: impl AsyncFnOnce(&mut AsyncPgConnection, Experiment) -> Result<R>,
 ) -> Result<R> {
     // A variant never moves to another experiment.
-    let id = experiments::find_of_variant(conn, variant).await?;
+    let id = variants::find_experiment(conn, variant).await?;
     let changed = with_experiment(conn, id, change).await;
     changed.map_err(|error| match error {
         Error::ExperimentNotFound(_) => Error::VariantNotFound(variant),

@@ -17,7 +17,7 @@ use crate::experiments::rules::{
     require_instant_free, require_not_backdated, require_not_completed,
 };
 use crate::sql::clock::clock;
-use crate::tables::experiments;
+use crate::tables::variants;
 use crate::tables::versions::{self, Content, NewVersion, Publication, Version};
 use crate::values::{EncryptedApiKey, Timestamp, VariantId};
 
@@ -49,7 +49,7 @@ pub async fn publish(
     with_experiment_of(conn, variant, async |conn, experiment| {
         require_not_completed(&experiment)?;
         // It may have been deleted during the wait for the lock.
-        experiments::find_of_variant(conn, variant).await?;
+        variants::require(conn, variant).await?;
         routing_changed(conn, experiment).await?;
         let now = versions::next_instant(conn, variant).await?;
         let (effective_at, created_at) = match new.effective_at {

@@ -1,8 +1,6 @@
 //! PostgreSQL's functions that queries call and Diesel doesn't declare.
 
-use diesel::sql_types::{
-    Array, BigInt, Bool, Jsonb, Nullable, Numeric, SingleValue, Text, Timestamptz,
-};
+use diesel::sql_types::{Array, BigInt, Jsonb, Nullable, Numeric, SingleValue, Text, Timestamptz};
 
 #[diesel::declare_sql_function]
 extern "SQL" {
@@ -48,9 +46,6 @@ extern "SQL" {
 
     /// Sends `payload` to the listeners of `channel` when the transaction commits.
     fn pg_notify(channel: Text, payload: Text);
-
-    /// Changes a setting of the session, or of the transaction where `is_local`.
-    fn set_config(name: Text, value: Text, is_local: Bool) -> Text;
 
     /// The name of the database that the session is connected to.
     fn current_database() -> Text;

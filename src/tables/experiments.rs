@@ -8,16 +8,14 @@ use diesel_async::AsyncPgConnection;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::schema::{model_experiment as experiment, model_experiment_variant as variant};
+use crate::schema::model_experiment as experiment;
 use crate::sql::functions::{greatest, statement_timestamp};
 use crate::sql::kept::Kept;
 use crate::sql::literals::StatusLiteral;
 use crate::sql::locks::{locked_experiment, pg_locks};
 use crate::sql::page::{Cursor, Page};
 use crate::sql::run::Returns;
-use crate::values::{
-    ExperimentId, InvalidValue, PublicModelId, Status, Timestamp, VariantId, storable,
-};
+use crate::values::{ExperimentId, InvalidValue, PublicModelId, Status, Timestamp, storable};
 
 /// An A/B test that swaps the upstream checkpoint behind one public model id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Queryable, Selectable)]
@@ -146,10 +144,6 @@ fn find_query(id: ExperimentId) -> impl Returns<Experiment> {
 
 fn lock_query(id: ExperimentId) -> impl Returns<Experiment> {
     experiment::table.find(id).select(Experiment::as_select()).for_update()
-}
-
-fn find_of_variant_query(variant: VariantId) -> impl Returns<ExperimentId> {
-    variant::table.find(variant).select(variant::experiment_id)
 }
 
 /// A transaction that has locked or changed a row holds the lock on its own id until it ends.
@@ -327,14 +321,6 @@ pub(crate) async fn lock(conn: &mut AsyncPgConnection, id: ExperimentId) -> Resu
     lock_query(id).first(conn).await?.ok_or(Error::ExperimentNotFound(id))
 }
 
-/// The experiment that `variant` belongs to.
-pub(crate) async fn find_of_variant(
-    conn: &mut AsyncPgConnection,
-    variant: VariantId,
-) -> Result<ExperimentId> {
-    find_of_variant_query(variant).first(conn).await?.ok_or(Error::VariantNotFound(variant))
-}
-
 /// The process id of the session that has locked the experiment `id`; `None` when none has, or
 /// several share the lock.
 pub(crate) async fn lock_holder(
@@ -408,9 +394,6 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
     vec![
         query!(find_query(draft)).by("model_experiment_pkey", "id = ?").rows(1, 1),
         query!(lock_query(draft)).by("model_experiment_pkey", "id = ?").rows(1, 1),
-        query!(find_of_variant_query(seed::variant(7)))
-            .by("model_experiment_variant_pkey", "id = ?")
-            .rows(1, 1),
         query!(lock_holder_query(draft)).by("model_experiment_pkey", "id = ?").rows(0, 1),
         query!(find_routed_query(&seed::model(7)))
             .by("UQ_model_experiment_public_model_id_routing", "public_model_id = ?")

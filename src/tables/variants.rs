@@ -36,6 +36,10 @@ fn find_query(id: VariantId) -> impl Returns<Variant> {
     variant::table.find(id).select(Variant::as_select())
 }
 
+fn find_experiment_query(id: VariantId) -> impl Returns<ExperimentId> {
+    variant::table.find(id).select(variant::experiment_id)
+}
+
 fn list_query(experiment: ExperimentId) -> impl Returns<Variant> {
     variant::table
         .filter(variant::experiment_id.eq(experiment))
@@ -95,9 +99,17 @@ pub async fn list(conn: &mut AsyncPgConnection, experiment: ExperimentId) -> Res
     Ok(variants)
 }
 
+/// The experiment that the variant `id` belongs to.
+pub(crate) async fn find_experiment(
+    conn: &mut AsyncPgConnection,
+    id: VariantId,
+) -> Result<ExperimentId> {
+    find_experiment_query(id).first(conn).await?.ok_or(Error::VariantNotFound(id))
+}
+
 /// Refuses a variant that doesn't exist.
 pub(crate) async fn require(conn: &mut AsyncPgConnection, id: VariantId) -> Result<()> {
-    find(conn, id).await?.map(drop).ok_or(Error::VariantNotFound(id))
+    find_experiment(conn, id).await.map(drop)
 }
 
 /// Inserts a variant of a locked experiment.
@@ -145,6 +157,9 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
 
     vec![
         query!(find_query(of_draft)).by("model_experiment_variant_pkey", "id = ?").rows(1, 1),
+        query!(find_experiment_query(of_draft))
+            .by("model_experiment_variant_pkey", "id = ?")
+            .rows(1, 1),
         query!(list_query(draft))
             .by("IDX_model_experiment_variant_experiment_id", "experiment_id = ?")
             .rows(2, 2),

@@ -10,6 +10,8 @@ use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
 use diesel_migrations::MigrationHarness;
 use std::time::Duration;
 
+use crate::database::migrations::history::TABLE;
+
 type Conn = AsyncConnectionWrapper<AsyncPgConnection>;
 
 /// Why a run of migrations ended early.
@@ -70,7 +72,7 @@ fn lock_timeout(wait: Duration) -> String {
 /// Applies `migration`, unless another run did so during the wait for the lock.
 fn apply(conn: &mut Conn, migration: &dyn Migration<Pg>, wait: Duration) -> Result<bool, Failure> {
     let lock = format!(
-        "{}; LOCK TABLE __diesel_schema_migrations IN SHARE ROW EXCLUSIVE MODE; \
+        "{}; LOCK TABLE {TABLE} IN SHARE ROW EXCLUSIVE MODE; \
          SET LOCAL lock_timeout TO DEFAULT",
         lock_timeout(wait)
     );

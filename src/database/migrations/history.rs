@@ -9,7 +9,7 @@ use crate::sql::locks::{pg_locks, pg_stat_activity};
 use crate::sql::run::Returns;
 
 /// Diesel's table, which both `diesel migration run` and the library write.
-const TABLE: &str = "__diesel_schema_migrations";
+pub(super) const TABLE: &str = "__diesel_schema_migrations";
 
 /// The lock modes of readers, which no run of migrations waits for.
 const MODES_OF_READERS: [&str; 2] = ["AccessShareLock", "RowShareLock"];
