@@ -18,8 +18,9 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
-use crate::examples::gateway::process::{Answer, Gateway, KEYS, PROMPT};
+use crate::examples::gateway::process::{Answer, Gateway, KEYS, LONG, PROMPT};
 use crate::examples::gateway::upstream::Upstream;
 
 /// Keeps usages from being recorded, until it is rolled back.
@@ -433,7 +434,9 @@ async fn ends_when_every_request_is_answered_and_recorded() {
     let held = json!({"internal_id": "preview-rc3", "base_url": base_url});
     gateway.publish("candidate", held.clone()).await;
     gateway.publish("control", held).await;
-    let arrived = async || upstream.arrived.acquire().await.unwrap().forget();
+    let arrived = async || {
+        timeout(LONG, upstream.arrived.acquire()).await.unwrap().unwrap().forget();
+    };
 
     // A client that hangs up. Those before it were served by the versions before.
     let mut earlier = 0;
@@ -448,9 +451,9 @@ async fn ends_when_every_request_is_answered_and_recorded() {
         }
     })
     .await;
-    // A client that waits.
-    let waiting = Answer::of(gateway.chat().json(&gateway.body()));
-    let waiting = tokio::spawn(waiting);
+    // A client that waits, whom the same variant serves.
+    let waiting = gateway.chat().header("x-user-id", "user-1").json(&gateway.body());
+    let waiting = tokio::spawn(Answer::of(waiting));
     arrived().await;
 
     gateway.terminate().await;

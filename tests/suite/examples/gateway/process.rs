@@ -23,7 +23,7 @@ pub const PROMPT: &str = "confidential";
 pub const KEYS: &str = "sk-demo-";
 
 /// A timeout that a busy machine doesn't reach.
-const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = Duration::from_secs(60);
 
 /// A running gateway. It is killed with this value.
 pub struct Gateway {
