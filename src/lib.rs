@@ -170,8 +170,10 @@ pub mod values;
 
 pub use crate::database::connect::ConnectOptions;
 pub use crate::database::migrations;
-pub use crate::database::pool::{Pool, PoolOptions, PoolStatus};
+pub use crate::database::pool::{Health, Pool, PoolOptions, PoolStatus};
 pub use crate::database::pooled_connection::PooledConnection;
+pub use crate::database::pooling::Pooler;
+pub use crate::database::target::TargetSession;
 pub use crate::error::{Error, Result};
 pub use crate::recording::{Recorder, RecorderOptions};
 pub use crate::routing::{RoutingCache, RoutingOptions};

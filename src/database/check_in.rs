@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::database::manager::{Manager, WatchedConnection};
+use crate::database::pooling::Pooling;
 use crate::database::session::Condition;
 
 /// Makes a session what it was at its start, in one round trip: `DISCARD ALL`, except for the
@@ -46,6 +47,11 @@ const CANCEL_DELAY: Duration = Duration::from_millis(5);
 
 /// Returns the connection to its pool, or closes it.
 pub(super) fn check_in(mut object: Object<Manager>) {
+    if object.session.was_silent()
+        && let Some(pool) = Object::pool(&object)
+    {
+        pool.manager().distrust();
+    }
     match object.condition() {
         Condition::Clean => {}
         Condition::Altered => spawn(reset(object)),
@@ -66,7 +72,12 @@ fn spawn(work: impl Future<Output = ()> + Send + 'static) {
 }
 
 async fn reset(mut object: Object<Manager>) {
-    match timeout(RESET_TIMEOUT, object.conn.batch_execute(RESET)).await {
+    let settings = match object.pooling {
+        Pooling::Session => object.connect.settings_sql(),
+        Pooling::Transaction => String::new(),
+    };
+    let reset = format!("{RESET};{settings}");
+    match timeout(RESET_TIMEOUT, object.conn.batch_execute(&reset)).await {
         Ok(Ok(())) => object.session.mark_clean(),
         Ok(Err(error)) => {
             warn!(%error, "a returned connection can't be reset, and is closed");

@@ -3,20 +3,45 @@
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
 use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::PoolableConnection;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
 
-use crate::database::connect::ConnectOptions;
+use crate::database::connect::{ConnectOptions, Connected, answered};
+use crate::database::pooling::Pooling;
+use crate::database::server::server_role;
 use crate::database::session::{Condition, Session};
 use crate::error::{Error, Result};
 
+/// The longest time since the last answer for which a connection is taken to be alive.
+const TRUSTED_FOR: Duration = Duration::from_secs(5);
+
+/// How much earlier than at the end of its lifetime a connection may be closed, so that those that
+/// were made together aren't closed together.
+const LIFETIME_JITTER: f64 = 0.1;
+
 /// Makes connections as its options say.
-pub(super) struct Manager(pub(super) Arc<ConnectOptions>);
+pub(super) struct Manager {
+    connect: Arc<ConnectOptions>,
+    limits: Limits,
+    /// Connections that haven't answered since are closed.
+    distrusted_before: Mutex<Option<Instant>>,
+}
+
+/// How long a pool keeps a connection, and waits for one.
+pub(super) struct Limits {
+    pub(super) max_lifetime: Duration,
+    pub(super) idle_timeout: Duration,
+    pub(super) recycle_timeout: Duration,
+}
 
 /// A connection whose session is watched.
 pub(super) struct WatchedConnection {
     pub(super) conn: AsyncPgConnection,
     pub(super) connect: Arc<ConnectOptions>,
     pub(super) session: Session,
+    pub(super) pooling: Pooling,
+    max_lifetime: Duration,
 }
 
 impl WatchedConnection {
@@ -30,21 +55,67 @@ impl WatchedConnection {
     }
 }
 
+impl Manager {
+    pub(super) fn new(connect: ConnectOptions, limits: Limits) -> Self {
+        Self { connect: Arc::new(connect), limits, distrusted_before: Mutex::new(None) }
+    }
+
+    /// Whether the connection is past its lifetime, or was idle for too long.
+    pub(super) fn is_expired(&self, watched: &WatchedConnection, metrics: &Metrics) -> bool {
+        metrics.age() > watched.max_lifetime || metrics.last_used() > self.limits.idle_timeout
+    }
+
+    /// Has the idle connections closed, since one of them wasn't answered.
+    pub(super) fn distrust(&self) {
+        *self.distrusted_before.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Instant::now());
+    }
+
+    fn is_distrusted(&self, answered_at: Instant) -> bool {
+        let before = *self.distrusted_before.lock().unwrap_or_else(PoisonError::into_inner);
+        before.is_some_and(|before| answered_at < before)
+    }
+
+    /// Checks that the server answers, and is still of the kind that is asked for.
+    async fn ping(&self, conn: &mut AsyncPgConnection) -> Result<()> {
+        let role = answered(self.limits.recycle_timeout, server_role(conn)).await;
+        let role = role.inspect_err(|_| self.distrust())?;
+        let target = self.connect.target();
+        if target.accepts(role) { Ok(()) } else { Err(target.mismatch()) }
+    }
+}
+
 impl managed::Manager for Manager {
     type Type = WatchedConnection;
     type Error = Error;
 
     async fn create(&self) -> Result<WatchedConnection> {
-        let mut conn = self.0.connect().await?;
-        let session = Session::watch(&mut conn);
-        Ok(WatchedConnection { conn, connect: Arc::clone(&self.0), session })
+        let Connected { conn, session, pooling } = self.connect.connect_session().await?;
+        let jitter = LIFETIME_JITTER * fastrand::f64();
+        let max_lifetime = self.limits.max_lifetime.mul_f64(1.0 - jitter);
+        let connect = Arc::clone(&self.connect);
+        Ok(WatchedConnection { conn, connect, session, pooling, max_lifetime })
     }
 
-    async fn recycle(&self, watched: &mut WatchedConnection, _: &Metrics) -> RecycleResult<Error> {
+    async fn recycle(
+        &self,
+        watched: &mut WatchedConnection,
+        metrics: &Metrics,
+    ) -> RecycleResult<Error> {
         match watched.condition() {
-            Condition::Clean => Ok(()),
+            Condition::Clean => {}
             // Its server went away, or the runtime ended before the connection was reset.
-            condition => Err(RecycleError::message(format!("the connection is {condition:?}"))),
+            condition => {
+                return Err(RecycleError::message(format!("the connection is {condition:?}")));
+            }
         }
+        let answered_at = watched.session.answered_at();
+        if self.is_expired(watched, metrics) || self.is_distrusted(answered_at) {
+            return Err(RecycleError::message("the connection is not to be kept"));
+        }
+        if answered_at.elapsed() > TRUSTED_FOR {
+            self.ping(&mut watched.conn).await?;
+        }
+        Ok(())
     }
 }

@@ -3,19 +3,23 @@
 use deadpool::{Runtime, managed};
 use derive_setters::Setters;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::database::connect::ConnectOptions;
-use crate::database::manager::Manager;
+use crate::database::connect::{ConnectOptions, answered};
+use crate::database::manager::{Limits, Manager};
 use crate::database::pooled_connection::PooledConnection;
+use crate::database::server::{ServerRole, server_role};
 use crate::error::{Cause, Error, Result};
-use crate::sql::clock::clock;
+
+/// The longest wait for the server's answer about its health.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A pool of connections. Clones share it.
 ///
-/// Checking a connection out costs no round trip. A connection that was closed is never handed out
-/// again.
+/// Checking a connection out costs no round trip, unless it was idle for 5 seconds: then the server
+/// must answer first, and still be of the kind that
+/// [`target_session`](ConnectOptions::target_session) asks for. A connection is never handed out
+/// again that was closed, wasn't answered in time, or said that it is read-only.
 ///
 /// # What a user leaves behind
 ///
@@ -60,10 +64,27 @@ pub struct PoolOptions {
     max_size: usize,
     /// The longest wait for a free connection. The default is 5 seconds.
     wait_timeout: Duration,
-    /// The longest time for making a connection. The default is 5 seconds.
-    create_timeout: Duration,
-    /// The longest time for preparing a connection for its next use. The default is 5 seconds.
+    /// The longest time for making a connection, to whichever host. By default each address has the
+    /// `connect_timeout` of its own.
+    #[setters(strip_option)]
+    create_timeout: Option<Duration>,
+    /// The longest wait for the answer of a connection that was idle for 5 seconds, before it is
+    /// handed out. The default is 2 seconds.
     recycle_timeout: Duration,
+    /// The longest time for which a connection is kept. The default is 30 minutes. Some are closed
+    /// up to a tenth earlier.
+    max_lifetime: Duration,
+    /// The longest time for which a connection is kept unused, until the next one is asked for. The
+    /// default is 10 minutes.
+    idle_timeout: Duration,
+}
+
+/// What a server answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Health {
+    /// Whether it takes writes: it is no standby, and its transactions aren't read-only by default.
+    pub takes_writes: bool,
 }
 
 /// The connections of a [`Pool`] at an instant.
@@ -85,8 +106,10 @@ impl Default for PoolOptions {
         Self {
             max_size: 10,
             wait_timeout: Duration::from_secs(5),
-            create_timeout: Duration::from_secs(5),
-            recycle_timeout: Duration::from_secs(5),
+            create_timeout: None,
+            recycle_timeout: Duration::from_secs(2),
+            max_lifetime: Duration::from_secs(30 * 60),
+            idle_timeout: Duration::from_secs(10 * 60),
         }
     }
 }
@@ -102,11 +125,15 @@ impl Pool {
         if options.max_size == 0 {
             return Err(Error::configuration("max_size must be at least 1"));
         }
-        managed::Pool::builder(Manager(Arc::new(connect)))
+        let limits = Limits {
+            max_lifetime: options.max_lifetime,
+            idle_timeout: options.idle_timeout,
+            recycle_timeout: options.recycle_timeout,
+        };
+        managed::Pool::builder(Manager::new(connect, limits))
             .max_size(options.max_size)
             .wait_timeout(Some(options.wait_timeout))
-            .create_timeout(Some(options.create_timeout))
-            .recycle_timeout(Some(options.recycle_timeout))
+            .create_timeout(options.create_timeout)
             .runtime(Runtime::Tokio1)
             .build()
             .map(Pool)
@@ -120,20 +147,30 @@ impl Pool {
     /// [`Error::Transient`] when none comes free in time or the server can't be reached,
     /// [`Error::Configuration`] when the server refuses the connection, [`Error::PoolClosed`].
     pub async fn get(&self) -> Result<PooledConnection> {
+        let manager = self.0.manager();
+        self.0.retain(|watched, metrics| !manager.is_expired(watched, &metrics));
         let object = self.0.get().await.map_err(Error::from_pool)?;
         Ok(PooledConnection::new(object))
     }
 
-    /// Checks that a connection can be had and that the server answers on it.
+    /// Checks that a connection can be had and that the server answers on it, within 4 seconds.
     ///
     /// # Errors
     ///
-    /// Those of [`get`](Self::get), and [`Error::Transient`] when the connection turns out to be
-    /// lost.
-    pub async fn health(&self) -> Result<()> {
-        let conn = &mut self.get().await?;
-        clock(conn).await?;
-        Ok(())
+    /// Those of [`get`](Self::get), and [`Error::Transient`] when the server doesn't answer in time
+    /// or the connection turns out to be lost.
+    pub async fn health(&self) -> Result<Health> {
+        let pool = self.clone();
+        // What takes longer goes on, so that the connection is there for the next call.
+        let check = tokio::spawn(async move {
+            let conn = &mut pool.get().await?;
+            let role = answered(HEALTH_TIMEOUT, server_role(conn)).await;
+            let ServerRole { is_standby, is_read_only } =
+                role.inspect_err(|_| pool.0.manager().distrust())?;
+            Ok(Health { takes_writes: !is_standby && !is_read_only })
+        });
+        let joined = async { check.await.map_err(|error| Error::database(Cause::of(error)))? };
+        answered(HEALTH_TIMEOUT, joined).await
     }
 
     /// How many connections there are, and how many callers wait for one.

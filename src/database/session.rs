@@ -1,16 +1,30 @@
-//! What the users of a connection leave behind on it.
+//! The session of a connection: what runs on it, and what its users leave behind.
 //!
 //! tokio-postgres keeps the transaction status of the protocol to itself. Diesel's instrumentation
 //! shows each statement's start, end and text.
 
 use diesel::connection::{Instrumentation, InstrumentationEvent, get_default_instrumentation};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
+use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
 use crate::database::statement::{Effect, effect};
+use crate::error::is_of_connection;
 
 /// The state of a connection's session.
-pub(super) struct Session(Arc<Mutex<State>>);
+#[derive(Clone)]
+pub(super) struct Session(Arc<Shared>);
+
+struct Shared {
+    /// The longest time that a statement goes unanswered.
+    limit: Option<Duration>,
+    state: Mutex<State>,
+    /// The timer of [`silence`](Session::silence) is to be set, or the connection was dropped.
+    changed: Notify,
+}
 
 /// Whether the next user may have the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,37 +41,68 @@ pub(super) enum Condition {
     Busy,
 }
 
-#[derive(Debug, Default)]
+/// Why a connection is closed from this side.
+pub(super) enum Silence {
+    /// A statement went unanswered for so long.
+    Unanswered(Duration),
+    /// The connection was dropped during a statement.
+    Abandoned,
+}
+
+#[derive(Debug)]
 struct State {
     /// Statements that began and whose end nobody waited for.
     unfinished: usize,
     in_transaction: bool,
     is_altered: bool,
     is_irreversible: bool,
+    /// Start of the statement that waits for an answer.
+    unanswered_since: Option<Instant>,
+    /// The last answer, or the start of the session.
+    answered_at: Instant,
+    /// A statement went unanswered for too long.
+    was_silent: bool,
+    /// Statements are seen: no user has set another instrumentation.
+    is_watched: bool,
+    has_timer: bool,
 }
 
 /// Notes the statements of a connection, and passes its events on.
 struct Watcher {
-    state: Arc<Mutex<State>>,
+    session: Session,
     next: Option<Box<dyn Instrumentation>>,
 }
 
 impl Session {
-    /// Watches the session of `conn` from now on.
-    pub(super) fn watch(conn: &mut AsyncPgConnection) -> Self {
-        let state = Arc::default();
+    /// A session on which a statement goes unanswered for at most `limit`.
+    pub(super) fn new(limit: Option<Duration>) -> Self {
+        let state = State {
+            unfinished: 0,
+            in_transaction: false,
+            is_altered: false,
+            is_irreversible: false,
+            unanswered_since: None,
+            answered_at: Instant::now(),
+            was_silent: false,
+            is_watched: true,
+            has_timer: false,
+        };
+        Self(Arc::new(Shared { limit, state: Mutex::new(state), changed: Notify::new() }))
+    }
+
+    /// Watches the statements of `conn` from now on.
+    pub(super) fn watch(&self, conn: &mut AsyncPgConnection) {
         let next = get_default_instrumentation();
-        conn.set_instrumentation(Watcher { state: Arc::clone(&state), next });
-        Self(state)
+        conn.set_instrumentation(Watcher { session: self.clone(), next });
     }
 
     /// The condition after everything that ran.
     pub(super) fn condition(&self) -> Condition {
-        // A user who sets another instrumentation drops ours, and nothing is known any more.
-        let is_watched = Arc::strong_count(&self.0) == 2;
-        match *lock(&self.0) {
+        match *self.state() {
+            State { was_silent: true, .. } => Condition::Unusable,
             State { unfinished: 1.., .. } => Condition::Busy,
-            _ if !is_watched => Condition::Busy,
+            // Nothing is known any more.
+            State { is_watched: false, .. } => Condition::Busy,
             State { in_transaction: true, .. } => Condition::InTransaction,
             State { is_irreversible: true, .. } => Condition::Unusable,
             State { is_altered: true, .. } => Condition::Altered,
@@ -67,7 +112,78 @@ impl Session {
 
     /// Notes that the session is as it was made.
     pub(super) fn mark_clean(&self) {
-        *lock(&self.0) = State::default();
+        let state = &mut *self.state();
+        state.unfinished = 0;
+        state.in_transaction = false;
+        state.is_altered = false;
+        state.is_irreversible = false;
+    }
+
+    /// When the server last answered a statement.
+    pub(super) fn answered_at(&self) -> Instant {
+        self.state().answered_at
+    }
+
+    /// Whether a statement went unanswered for too long.
+    pub(super) fn was_silent(&self) -> bool {
+        self.state().was_silent
+    }
+
+    /// Waits until a statement goes unanswered for too long, or the connection is dropped during a
+    /// statement.
+    pub(super) async fn silence(&self) -> Silence {
+        let Shared { limit, changed, .. } = &*self.0;
+        loop {
+            let deadline = {
+                let state = &mut *self.state();
+                if !state.is_watched && state.unfinished > 0 {
+                    return Silence::Abandoned;
+                }
+                let deadline =
+                    limit.and_then(|limit| Some((state.unanswered_since? + limit, limit)));
+                state.has_timer = deadline.is_some();
+                if let Some((deadline, limit)) = deadline
+                    && deadline <= Instant::now()
+                {
+                    state.was_silent = true;
+                    return Silence::Unanswered(limit);
+                }
+                deadline
+            };
+            let due = async {
+                match deadline {
+                    Some((deadline, _)) => sleep_until(deadline).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                () = changed.notified() => {}
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin_statement(&self) {
+        let state = &mut *self.state();
+        state.unfinished += 1;
+        state.unanswered_since = Some(Instant::now());
+        if !state.has_timer {
+            state.has_timer = true;
+            self.0.changed.notify_one();
+        }
+    }
+
+    fn end_statement(&self, effect: Effect) {
+        let state = &mut *self.state();
+        state.unfinished = state.unfinished.saturating_sub(1);
+        // Answers come in order, so those before it came too.
+        state.unanswered_since = None;
+        state.answered_at = Instant::now();
+        state.note(effect);
     }
 }
 
@@ -86,12 +202,13 @@ impl State {
 impl Instrumentation for Watcher {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
         match &event {
-            InstrumentationEvent::StartQuery { .. } => lock(&self.state).unfinished += 1,
-            InstrumentationEvent::FinishQuery { query, .. } => {
-                let effect = effect(&query.to_string());
-                let state = &mut *lock(&self.state);
-                state.unfinished = state.unfinished.saturating_sub(1);
-                state.note(effect);
+            InstrumentationEvent::StartQuery { .. } => self.session.begin_statement(),
+            InstrumentationEvent::FinishQuery { query, error, .. } => {
+                let effect = match error {
+                    Some(error) if is_of_connection(error) => Effect::Irreversible,
+                    _ => effect(&query.to_string()),
+                };
+                self.session.end_statement(effect);
             }
             _ => {}
         }
@@ -101,6 +218,10 @@ impl Instrumentation for Watcher {
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
+/// The connection is dropped, or a user sets another instrumentation.
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.session.state().is_watched = false;
+        self.session.0.changed.notify_one();
+    }
 }

@@ -11,10 +11,13 @@ use rustls::{
 };
 use std::error::Error as StdError;
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::Arc;
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::{Cause, Error, Result};
+
+/// What encrypts connections.
+pub(super) type Connector = MakeRustlsConnect;
 
 /// The `sslmode` of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,24 +32,6 @@ pub(super) enum TlsMode {
     VerifyCa,
     /// Encryption, with a certificate of a trusted authority for the host.
     VerifyFull,
-}
-
-impl FromStr for TlsMode {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "disable" => Ok(Self::Disable),
-            "prefer" => Ok(Self::Prefer),
-            "require" => Ok(Self::Require),
-            "verify-ca" => Ok(Self::VerifyCa),
-            "verify-full" => Ok(Self::VerifyFull),
-            _ => Err(Error::configuration(
-                "sslmode must be one of disable, prefer, require, verify-ca, verify-full"
-                    .to_owned(),
-            )),
-        }
-    }
 }
 
 /// The TLS that `mode` asks for, with the certificates of `root_cert`, or the system's, as trusted.

@@ -8,7 +8,9 @@
 
 use diesel::result::Error as DieselError;
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
+use std::time::Duration;
 
+use crate::database::settings::milliseconds;
 use crate::error::Result;
 
 /// A connection inside a transaction, or a savepoint of one.
@@ -29,8 +31,10 @@ impl Drop for Open<'_> {
 
 /// Begins a transaction whatever the session's defaults are.
 ///
-/// A wait for a lock ends, also where the session sets no limit.
+/// A statement and a wait for a lock end, also where the session sets no limit.
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
+    SELECT set_config('statement_timeout', '30s', true) \
+    WHERE current_setting('statement_timeout') = '0'; \
     SELECT set_config('lock_timeout', '5s', true) WHERE current_setting('lock_timeout') = '0'";
 
 /// Runs `work` inside a READ COMMITTED transaction, or inside a savepoint of the caller's.
@@ -38,8 +42,33 @@ pub(crate) async fn transaction<R>(
     conn: &mut AsyncPgConnection,
     work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<R>,
 ) -> Result<R> {
+    begun_by(BEGIN, conn, work).await
+}
+
+/// Runs `work` inside a READ COMMITTED transaction with these limits of a statement and of its
+/// waits for locks. `conn` is in no transaction.
+pub(crate) async fn transaction_within<R>(
+    conn: &mut AsyncPgConnection,
+    statement_timeout: Duration,
+    lock_timeout: Duration,
+    work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<R>,
+) -> Result<R> {
+    let begin = format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = {}; \
+         SET LOCAL lock_timeout = {}",
+        milliseconds(statement_timeout),
+        milliseconds(lock_timeout)
+    );
+    begun_by(&begin, conn, work).await
+}
+
+async fn begun_by<R>(
+    begin: &str,
+    conn: &mut AsyncPgConnection,
+    work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<R>,
+) -> Result<R> {
     let mut open = Open { conn, has_ended: false };
-    let done = run(open.conn, work).await;
+    let done = run(begin, open.conn, work).await;
     open.has_ended = true;
     done
 }
@@ -71,12 +100,13 @@ pub(crate) async fn transaction<R>(
 /// }
 /// ```
 async fn run<R>(
+    begin: &str,
     conn: &mut AsyncPgConnection,
     work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<R>,
 ) -> Result<R> {
     let depth = AnsiTransactionManager::transaction_manager_status_mut(conn).transaction_depth()?;
     match depth {
-        None => AnsiTransactionManager::begin_transaction_sql(conn, BEGIN).await?,
+        None => AnsiTransactionManager::begin_transaction_sql(conn, begin).await?,
         Some(_) => AnsiTransactionManager::begin_transaction(conn).await?,
     }
     match work(conn).await {

@@ -91,6 +91,19 @@ impl Error {
     }
 }
 
+/// Whether the connection can't be used after `error`.
+pub(crate) fn is_of_connection(error: &DieselError) -> bool {
+    matches!(
+        error,
+        DieselError::DatabaseError(
+            DatabaseErrorKind::ReadOnlyTransaction
+                | DatabaseErrorKind::UnableToSendCommand
+                | DatabaseErrorKind::ClosedConnection,
+            _
+        )
+    )
+}
+
 fn of_server(
     kind: DatabaseErrorKind,
     information: Box<dyn DatabaseErrorInformation + Send + Sync>,

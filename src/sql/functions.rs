@@ -50,6 +50,12 @@ extern "SQL" {
     /// The name of the database that the session is connected to.
     fn current_database() -> Text;
 
+    /// The value of a server setting.
+    fn current_setting(name: Text) -> Text;
+
+    /// Whether the server is a standby that hasn't been promoted.
+    fn pg_is_in_recovery() -> Bool;
+
     /// The table with a name, if there is one.
     fn to_regclass(name: Text) -> Nullable<Oid>;
 }

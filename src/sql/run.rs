@@ -10,10 +10,12 @@ use diesel::row::{Field, Row};
 use diesel_async::{
     AnsiTransactionManager, AsyncConnectionCore, AsyncPgConnection, TransactionManager,
 };
-use futures_util::TryStreamExt;
+use futures_util::{TryStream, TryStreamExt};
+use std::time::Duration;
+use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::error::{Result, UnreadableValue, unreadable_column};
+use crate::error::{Error, Result, Transient, UnreadableValue, unreadable_column};
 
 /// Columns whose SQL type admits values that our types reject, each with its table and the table's
 /// id column.
@@ -29,6 +31,9 @@ const CHECKED: [(&str, &str, &str); 5] = [
 
 #[cfg(test)]
 use crate::registry::Described;
+
+/// The longest wait for the next row. The server sorts and aggregates before it sends the first.
+const ROW_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Tests ask a query for the types of its columns.
 #[cfg(not(test))]
@@ -75,6 +80,21 @@ fn refuse_in_error(conn: &mut AsyncPgConnection) -> Result<()> {
     Ok(())
 }
 
+/// The next row, if it comes in time.
+async fn next<Row>(
+    conn: &mut AsyncPgConnection,
+    rows: &mut (impl TryStream<Ok = Row, Error = DieselError> + Unpin),
+) -> Result<Option<Row>> {
+    match timeout(ROW_TIMEOUT, rows.try_next()).await {
+        Ok(row) => Ok(row?),
+        Err(_) => {
+            AnsiTransactionManager::transaction_manager_status_mut(conn).set_in_error();
+            let cause = format!("no further row within {ROW_TIMEOUT:?}");
+            Err(Error::transient(Transient::ConnectionLost, cause))
+        }
+    }
+}
+
 impl<Q, R, ST> Returns<R> for Q
 where
     Q: Query + QueryFragment<Pg> + QueryId + Described + Send,
@@ -85,10 +105,12 @@ where
     #[expect(clippy::disallowed_methods, reason = "this is where queries are run")]
     async fn load(self, conn: &mut AsyncPgConnection) -> Result<Vec<R>> {
         refuse_in_error(conn)?;
-        let rows = AsyncConnectionCore::load(conn, self).await?;
-        let rows =
-            rows.and_then(async |row| R::build_from_row(&row).map_err(|error| locate(&row, error)));
-        Ok(rows.try_collect().await?)
+        let mut rows = AsyncConnectionCore::load(conn, self).await?;
+        let mut built = Vec::new();
+        while let Some(row) = next(conn, &mut rows).await? {
+            built.push(R::build_from_row(&row).map_err(|error| locate(&row, error))?);
+        }
+        Ok(built)
     }
 
     async fn first(self, conn: &mut AsyncPgConnection) -> Result<Option<R>> {

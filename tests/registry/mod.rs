@@ -124,6 +124,7 @@ fn all() -> Vec<Query> {
     use crate::{database, experiments, recording, reports, routing, sql, tables};
     [
         database::migrations::history::queries(),
+        database::server::queries(),
         experiments::notify::queries(),
         recording::statements::many::queries(),
         recording::statements::one::queries(),

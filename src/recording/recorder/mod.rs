@@ -190,7 +190,7 @@ impl Recorder {
         options.check()?;
         let connect = connect.clone().primary();
         let first = Timeouts::of_batches(&options).apply(&connect);
-        let conn = first.connect_within(options.write_timeout).await?;
+        let connected = first.connect_session().await?;
 
         let is_billing_first = options.billing_first;
         let capacity = Arc::new(Capacity::new(&options));
@@ -209,7 +209,7 @@ impl Recorder {
             .then(|| Stage::start(Part::Request, &shared, None, None, &mut writers));
         let part = if is_billing_first { Part::Usage } else { Part::Both };
         let first_stage =
-            Stage::start(part, &shared, request_stage.as_ref(), Some(conn), &mut writers);
+            Stage::start(part, &shared, request_stage.as_ref(), Some(connected), &mut writers);
 
         let mut queues = vec![first_stage.queues.clone()];
         // Drops this sender of the request stage: it closes with the writers of the first one.

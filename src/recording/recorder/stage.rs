@@ -1,10 +1,10 @@
 //! A stage: the queues and writers of one part of records.
 
-use diesel_async::AsyncPgConnection;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use tokio::task::JoinSet;
 
+use crate::database::connect::Connected;
 use crate::recording::recorder::metrics::Metrics;
 use crate::recording::recorder::part::Part;
 use crate::recording::recorder::pending_record::PendingRecord;
@@ -27,12 +27,13 @@ pub(super) struct Stage {
 impl Stage {
     /// Starts a stage; spawns its writers into `writers`.
     ///
-    /// Records with a remaining part are sent to `next_stage`. The first writer takes over `conn`.
+    /// Records with a remaining part are sent to `next_stage`. The first writer takes over
+    /// `connected`.
     pub(super) fn start(
         part: Part,
         shared: &Shared,
         next_stage: Option<&Stage>,
-        mut conn: Option<AsyncPgConnection>,
+        mut connected: Option<Connected>,
         writers: &mut JoinSet<Vec<PendingRecord>>,
     ) -> Self {
         let options = &shared.options;
@@ -42,13 +43,17 @@ impl Stage {
         let retry_queue = Arc::new(RetryQueue::new(options.max_batch, options.retry_for));
         let retry_sender = Arc::new(RetrySender::new(Arc::clone(&retry_queue)));
         let next_sender = next_stage.map(|stage| &stage.sender);
-        let mut spawn = |source, timeouts, conn| {
+        let mut spawn = |source, timeouts, connected| {
             let writer = Writer::new(shared, part, &metrics, &recorded, source, timeouts);
-            writers.spawn(writer.forwarding_to(next_sender.cloned()).connected(conn).run());
+            writers.spawn(writer.forwarding_to(next_sender.cloned()).connected(connected).run());
         };
         for _ in 0..options.writers {
             let (queue, retry_queue) = (Arc::clone(&queue), Arc::clone(&retry_sender));
-            spawn(Source::Queue { queue, retry_queue }, Timeouts::of_batches(options), conn.take());
+            spawn(
+                Source::Queue { queue, retry_queue },
+                Timeouts::of_batches(options),
+                connected.take(),
+            );
         }
         spawn(Source::RetryQueue(Arc::clone(&retry_queue)), Timeouts::of_retries(options), None);
         let sender = Arc::new(QueueSender::new(Arc::clone(&queue)));

@@ -4,7 +4,9 @@ use diesel_async::AsyncPgConnection;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::time::Instant;
 
-use crate::database::connect::answered;
+use crate::database::connect::{Connected, answered};
+use crate::database::pooling::Pooling;
+use crate::database::transaction::transaction_within;
 use crate::error::{Error, Result};
 use crate::recording::record::{attribute_many, many, usages};
 use crate::recording::recorder::part::Part;
@@ -14,7 +16,7 @@ use crate::recording::types::{Outcome, Record};
 
 /// Runs statements that write one part of records, each for all records or for none.
 pub(super) struct Statement<'c> {
-    conn: &'c mut AsyncPgConnection,
+    connected: &'c mut Connected,
     part: Part,
     timeouts: Timeouts,
     /// Number of records that all writers of the part have recorded.
@@ -49,12 +51,12 @@ pub(super) enum StatementEnd {
 impl<'c> Statement<'c> {
     /// Statements that write `part`, and count the records in `recorded`.
     pub(super) fn new(
-        conn: &'c mut AsyncPgConnection,
+        connected: &'c mut Connected,
         part: Part,
         timeouts: Timeouts,
         recorded: &'c AtomicU64,
     ) -> Self {
-        Self { conn, part, timeouts, recorded }
+        Self { connected, part, timeouts, recorded }
     }
 
     /// Runs one statement for all records, and notes the outcome of each.
@@ -92,19 +94,37 @@ impl<'c> Statement<'c> {
         }
     }
 
+    /// Inserts within the timeouts: those of the session, or of a transaction where a pooler shares
+    /// the session.
     async fn insert(&mut self, pending: &[PendingRecord]) -> Result<Vec<Result<Outcome>>> {
         let records: Vec<&Record> = pending.iter().map(PendingRecord::record).collect();
-        match self.part {
-            Part::Both => many(self.conn, &records).await,
-            Part::Usage => {
-                let of_records: Vec<_> = records.iter().map(|record| &record.usage).collect();
-                usages(self.conn, &of_records).await
+        let Connected { conn, pooling, .. } = &mut *self.connected;
+        let (part, Timeouts { statement, lock }) = (self.part, self.timeouts);
+        match pooling {
+            Pooling::Session => insert(conn, part, &records).await,
+            Pooling::Transaction => {
+                let work = async |conn: &mut AsyncPgConnection| insert(conn, part, &records).await;
+                transaction_within(conn, statement, lock, work).await
             }
-            Part::Request => {
-                let requests: Vec<_> =
-                    records.iter().map(|record| (record.usage.id, &record.request)).collect();
-                attribute_many(self.conn, &requests).await
-            }
+        }
+    }
+}
+
+async fn insert(
+    conn: &mut AsyncPgConnection,
+    part: Part,
+    records: &[&Record],
+) -> Result<Vec<Result<Outcome>>> {
+    match part {
+        Part::Both => many(conn, records).await,
+        Part::Usage => {
+            let of_records: Vec<_> = records.iter().map(|record| &record.usage).collect();
+            usages(conn, &of_records).await
+        }
+        Part::Request => {
+            let requests: Vec<_> =
+                records.iter().map(|record| (record.usage.id, &record.request)).collect();
+            attribute_many(conn, &requests).await
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::database::connect::ConnectOptions;
+use crate::database::settings::milliseconds;
 use crate::recording::recorder::options::RecorderOptions;
 
 /// Lock timeout of batches; longer than `deadlock_timeout`, so that PostgreSQL reports deadlocks
@@ -38,7 +39,10 @@ impl Timeouts {
 
     /// Connections with these timeouts.
     pub(super) fn apply(self, connect: &ConnectOptions) -> ConnectOptions {
-        let connect = connect.clone().statement_timeout(self.statement);
-        connect.setting("lock_timeout", &self.lock.as_millis().max(1).to_string())
+        connect
+            .clone()
+            .connect_within(self.statement)
+            .statement_timeout(self.statement)
+            .session_setting("lock_timeout", milliseconds(self.lock).to_string())
     }
 }

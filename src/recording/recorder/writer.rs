@@ -1,6 +1,5 @@
 //! The task that takes batches from a queue, and retries each until its records are settled.
 
-use diesel_async::AsyncPgConnection;
 use futures_util::FutureExt;
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
@@ -10,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::database::backoff::{MAX_DELAY, MIN_DELAY, backoff};
-use crate::database::connect::ConnectOptions;
+use crate::database::connect::{ConnectOptions, Connected};
 use crate::error::{Error, Transient};
 use crate::recording::recorder::halving::{BatchEnd, BatchState, write_batch};
 use crate::recording::recorder::metrics::Metrics;
@@ -35,7 +34,7 @@ pub(super) struct Writer {
     source: Source,
     /// Takes records with a remaining part.
     next_stage: Option<Arc<QueueSender>>,
-    conn: Option<AsyncPgConnection>,
+    connected: Option<Connected>,
     /// Whether [`run`](Self::run) has returned the records that it took.
     has_ended: bool,
 }
@@ -59,7 +58,7 @@ impl Writer {
             recorded: Arc::clone(recorded),
             source,
             next_stage: None,
-            conn: None,
+            connected: None,
             has_ended: false,
         }
     }
@@ -70,9 +69,9 @@ impl Writer {
         self
     }
 
-    /// Begins with `conn`, if there is one.
-    pub(super) fn connected(mut self, conn: Option<AsyncPgConnection>) -> Self {
-        self.conn = conn;
+    /// Begins with `connected`, if there is one.
+    pub(super) fn connected(mut self, connected: Option<Connected>) -> Self {
+        self.connected = connected;
         self
     }
 
@@ -83,7 +82,7 @@ impl Writer {
         let write = async {
             // The host's metrics or tracing code may panic.
             while AssertUnwindSafe(self.write_queue(&mut records)).catch_unwind().await.is_err() {
-                self.conn = None;
+                self.connected = None;
                 sleep(MAX_DELAY).await;
             }
         };
@@ -187,17 +186,17 @@ impl Writer {
 
     /// Writes a batch over the connection, or over a new one if it was lost.
     async fn write_once(&mut self, records: &mut [PendingRecord]) -> BatchEnd {
-        let conn = match &mut self.conn {
-            Some(conn) => conn,
-            lost => match self.connect.connect_within(self.timeouts.statement).await {
-                Ok(conn) => lost.insert(conn),
+        let connected = match &mut self.connected {
+            Some(connected) => connected,
+            lost => match self.connect.connect_session().await {
+                Ok(connected) => lost.insert(connected),
                 Err(error) => {
                     let state = BatchState::ServerFailed(error);
                     return BatchEnd { state, has_recorded: false };
                 }
             },
         };
-        let statement = Statement::new(conn, self.part, self.timeouts, &self.recorded);
+        let statement = Statement::new(connected, self.part, self.timeouts, &self.recorded);
         write_batch(statement, records).await
     }
 
@@ -209,7 +208,7 @@ impl Writer {
         take_queued: impl FnOnce(&Source, Instant) -> Vec<PendingRecord>,
     ) {
         if !keeps_connection(error) {
-            self.conn = None;
+            self.connected = None;
         }
         self.expire(records, error, take_queued);
         if !records.is_empty() {

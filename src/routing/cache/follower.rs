@@ -58,12 +58,13 @@ impl Follower {
         let connect = connect
             // Only the primary sends notifications.
             .primary()
+            .connect_within(options.load_timeout)
             .statement_timeout(options.load_timeout)
             // The server would compile a large query anew each time, which takes longer than
             // running it.
-            .setting("jit", "off");
+            .session_setting("jit", "off");
         let listener = Listener::start(&connect, options.load_timeout).await?;
-        let conn = connect.connect_within(options.load_timeout).await?;
+        let conn = connect.connect().await?;
         let now = Instant::now();
         let mut follower = Self {
             connect,
@@ -241,7 +242,7 @@ impl Follower {
 
     /// Connects anew. On the connection before, a statement may still be running.
     async fn connect(&mut self) -> Result<()> {
-        self.conn = self.connect.connect_within(self.options.load_timeout).await?;
+        self.conn = self.connect.connect().await?;
         Ok(())
     }
 

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_postgres::{AsyncMessage, Client};
 
-use crate::database::connect::{ConnectOptions, Messages};
+use crate::database::connect::{ConnectOptions, ConnectedClient};
+use crate::database::driver::Messages;
 use crate::error::{Cause, Error, Result, Transient};
 use crate::experiments::notify::CHANNEL;
 use crate::routing::cache::pending::{Changed, Pending};
@@ -41,7 +42,7 @@ struct Heartbeat {
 impl Listener {
     /// Connects and listens. A later load misses no change: what it doesn't see is notified.
     pub(super) async fn start(connect: &ConnectOptions, within: Duration) -> Result<Self> {
-        let (client, messages) = connect.connect_client_within(within).await?;
+        let ConnectedClient { client, messages, .. } = connect.connect_client().await?;
         let client = Arc::new(client);
         let mut listener = Self {
             messages,

@@ -165,7 +165,7 @@ async fn a_missing_or_wrong_password_is_not_retried() {
         let url = server.url("postgres").replace("postgres@", login);
         pool(options(&url)).health().await
     };
-    assert_eq!(health("gateway:hunter1@").await, Ok(()));
+    assert!(matches!(health("gateway:hunter1@").await, Ok(_)));
     for (login, reason) in
         [("gateway@", "password missing"), ("gateway:hunter2@", "password authentication failed")]
     {
@@ -366,7 +366,7 @@ async fn a_connection_that_the_server_ended_is_replaced() {
     until_gone(watcher, ended).await;
     // The client may not have read the end yet. Then the error is retryable.
     eventually("the pool noticed", async || match pool.health().await {
-        Ok(()) => true,
+        Ok(_) => true,
         Err(error) => {
             assert!(error.is_retryable(), "{error:?}");
             false

@@ -1,0 +1,73 @@
+//! The task that drives a connection, and closes it when the server is silent.
+
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use tokio_postgres::tls::TlsStream;
+use tokio_postgres::{AsyncMessage, Connection, Socket};
+use tracing::{debug, warn};
+
+use crate::database::session::{Session, Silence};
+use crate::error::{Cause, Error, Result, Transient};
+
+/// What the server says unasked. Polling it drives the connection.
+pub(crate) type Messages = BoxStream<'static, Result<AsyncMessage, tokio_postgres::Error>>;
+
+/// The messages of a connection.
+pub(super) fn messages<S>(mut connection: Connection<Socket, S>) -> Messages
+where
+    S: TlsStream + Unpin + Send + 'static,
+{
+    stream::poll_fn(move |context| connection.poll_message(context)).boxed()
+}
+
+/// Drives a connection while `asked` waits for an answer on it.
+pub(super) async fn drive_during<T>(
+    messages: &mut Messages,
+    asked: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let ended = async {
+        loop {
+            match messages.next().await {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => {
+                    break Error::transient(Transient::ConnectionLost, Cause::of(error));
+                }
+                None => break Error::transient(Transient::ConnectionLost, "the server hung up"),
+            }
+        }
+    };
+    tokio::select! {
+        // The server says why before it hangs up.
+        biased;
+        answer = asked => answer,
+        error = ended => Err(error),
+    }
+}
+
+/// Drives a connection in a task until it ends, the server is silent, or it is dropped within a
+/// statement.
+///
+/// diesel-async's own task can't be ended from outside, and a statement on a silent connection
+/// would wait without end.
+pub(super) fn spawn(mut messages: Messages, session: Session) {
+    tokio::spawn(async move {
+        let ended = async {
+            while let Some(message) = messages.next().await {
+                if let Err(error) = message {
+                    debug!(%error, "a connection ended");
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = ended => {}
+            silence = session.silence() => match silence {
+                Silence::Unanswered(limit) => {
+                    warn!("a statement isn't answered within {limit:?}; its connection is closed");
+                }
+                Silence::Abandoned => {}
+            }
+        }
+    });
+}
