@@ -2,6 +2,9 @@
 
 use std::future::pending;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
@@ -13,6 +16,7 @@ use url::Url;
 pub struct Network {
     url: String,
     link: watch::Sender<Link>,
+    carried: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,18 +37,26 @@ impl Network {
         let server: Config = url.parse().unwrap();
         let (listener, url) = listen(url).await;
         let (link, state) = watch::channel(Link::Up);
+        let carried = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&carried);
         tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, Relaxed);
                 tokio::spawn(carry(client, server.clone(), state.clone()));
             }
         });
-        Self { url, link }
+        Self { url, link, carried }
     }
 
     /// The URL that leads through this network.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// How many connections were made over it.
+    pub fn carried(&self) -> usize {
+        self.carried.load(Relaxed)
     }
 
     /// Closes all connections, and refuses others.

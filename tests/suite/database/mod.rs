@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod constraints;
+mod hosts;
 mod leftovers;
 mod migrations;
 mod pool;
