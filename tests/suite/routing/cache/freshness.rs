@@ -15,6 +15,7 @@ use model_experiments::experiments::{self, ExperimentChanges, NewVersion};
 use model_experiments::routing::{Route, Subject};
 use model_experiments::values::{Timestamp, VariantId};
 use std::pin::pin;
+use tokio::time::timeout;
 
 /// The instant by which operations decide. A test may skew it.
 pub async fn database_time(conn: &mut AsyncPgConnection) -> Timestamp {
@@ -80,7 +81,9 @@ async fn sees_every_operation_that_changes_routing() {
 #[tokio::test]
 async fn operations_notify_of_changes_of_routing_when_they_commit_and_of_nothing_else() {
     let db = TestDatabase::new().await;
-    let (conn, listener) = (&mut db.connect().await, &mut db.connect().await);
+    let conn = &mut db.connect().await;
+    // Connections of this crate drop notifications.
+    let listener = &mut AsyncPgConnection::establish(&db.url()).await.unwrap();
     raw(listener, "LISTEN model_experiment_routing").await.unwrap();
     let mut notifications = pin!(listener.notifications_stream());
 
@@ -125,7 +128,8 @@ async fn operations_notify_of_changes_of_routing_when_they_commit_and_of_nothing
 
     let mut received = Vec::new();
     while received.last().is_none_or(|last| last != "end") {
-        received.push(notifications.next().await.unwrap().unwrap().payload);
+        let next = timeout(std::time::Duration::from_secs(60), notifications.next());
+        received.push(next.await.unwrap().unwrap().unwrap().payload);
     }
     let foo = "partner/foo";
     assert_eq!(received, [foo, "1", foo, foo, foo, "2", foo, foo, "3", "end"]);
