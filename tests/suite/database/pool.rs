@@ -441,6 +441,29 @@ async fn idle_connections_over_a_silent_network_are_closed_when_one_does_not_ans
 }
 
 #[tokio::test]
+async fn a_server_that_says_nothing_of_its_health_gets_no_statement_over_its_connections() {
+    let db = TestDatabase::empty().await;
+    let network = Network::to(&db.url()).await;
+    let pool = Pool::new(options(network.url()), PoolOptions::default().max_size(3)).unwrap();
+    let mut conns =
+        [pool.get().await.unwrap(), pool.get().await.unwrap(), pool.get().await.unwrap()];
+    let mut before = Vec::new();
+    for conn in &mut conns {
+        before.push(pid(conn).await);
+    }
+    drop(conns);
+    network.silence();
+    // The idle ones answered so recently that they wouldn't be asked.
+    tokio::time::pause();
+    pool.health().await.unwrap_err();
+    tokio::time::resume();
+    network.mend();
+    let conn = &mut pool.get().await.unwrap();
+    let now = tokio::time::timeout(Duration::from_secs(60), pid(conn)).await.unwrap();
+    assert!(!before.contains(&now));
+}
+
+#[tokio::test]
 async fn an_idle_connection_whose_server_answers_is_handed_out_again() {
     let db = TestDatabase::empty().await;
     let pool = db.pool(1);
