@@ -1,7 +1,7 @@
 //! Errors of making a connection.
 
 use crate::database::tls;
-use crate::error::{Cause, Error, Transient};
+use crate::error::{Cause, Error, Transient, of_refusal};
 use crate::values::InvalidValue;
 
 /// The error of a connection that the server refused, or that failed on the way.
@@ -16,16 +16,8 @@ pub(super) fn refused(error: tokio_postgres::Error) -> Error {
             Error::transient(Transient::ConnectionLost, cause)
         };
     };
-    let message = refusal.message().to_owned();
-    let code = refusal.code().code().to_owned();
-    let cause = Cause::new(message, error);
-    match (&*code, code.get(..2)) {
-        ("53300", _) => Error::transient(Transient::TooManyConnections, cause),
-        (_, Some("57")) => Error::transient(Transient::ServerUnavailable, cause),
-        // A role, password, database or option that the server rejects.
-        (_, Some("22" | "28" | "3D" | "42")) => Error::configuration(cause),
-        _ => Error::database(cause),
-    }
+    let (message, code) = (refusal.message().to_owned(), refusal.code().code().to_owned());
+    of_refusal(&message, &code, error)
 }
 
 fn failed(what: &str, error: tokio_postgres::Error) -> Cause {

@@ -166,6 +166,10 @@ pub enum Error {
     #[error(transparent)]
     Cipher(#[from] CipherError),
 
+    /// A value has a character that the database's encoding lacks. The message names its bytes.
+    #[error("the database can't store a value: {0}; move it to a database with ENCODING 'UTF8'")]
+    Unencodable(#[source] Cause),
+
     /// A constraint of the schema was violated, and no other error names the case.
     #[error("the row violates {}", constraint.name())]
     Violated {
@@ -239,12 +243,16 @@ pub enum Transient {
     ConnectionLost,
     /// The server is starting up or shutting down, or ended the connection.
     ServerUnavailable,
-    /// The server takes no writes, as a standby does until it is promoted.
+    /// The server takes no writes, as a standby does until it is promoted. The connection is
+    /// closed; call again on another.
     ReadOnly,
     /// The server has no room for another connection.
     TooManyConnections,
     /// No pooled connection came free in time.
     PoolTimeout,
+    /// A prepared statement no longer fits: a migration changed what it returns, or the server or a
+    /// pooler has forgotten it. The connection is closed; call again on another.
+    StaleStatement,
     /// A statement took longer than allowed.
     StatementTimeout,
     /// A lock wasn't had in time.
@@ -286,12 +294,22 @@ impl Error {
         Self::Database(cause.into())
     }
 
+    /// Whether the connection that it came over must not be used again.
+    pub(crate) fn ends_connection(&self) -> bool {
+        matches!(self, Self::Transient { kind, .. } if kind.ends_connection())
+    }
+
     /// Whether the same call may succeed when it is made again.
     ///
     /// A change that was under way when the connection was lost may have been committed. Repeating
     /// a record or a lifecycle transition is harmless. After
     /// [`create`](crate::experiments::create), [`add_variant`](crate::experiments::add_variant) or
     /// [`publish`](crate::experiments::publish), look first whether the row is there.
+    ///
+    /// Deadlocks, timeouts, cancellations and shutdowns are told by the server's English messages.
+    /// A server with another `lc_messages` reports them as [`Error::Database`], which isn't
+    /// retryable; connecting to one logs a warning. Set `lc_messages = 'C'` on the server, or for
+    /// the role by `ALTER ROLE … SET`. A recorder and a routing cache retry there by themselves.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Transient { .. } | Self::Locked { .. } | Self::RecorderFull => true,
@@ -302,6 +320,19 @@ impl Error {
 }
 
 impl Transient {
+    /// Whether the connection must not be used again: it is lost, its server takes no writes, or
+    /// what was prepared on it no longer fits. A pooler that has no room closes it.
+    pub(crate) fn ends_connection(self) -> bool {
+        matches!(
+            self,
+            Self::ConnectionLost
+                | Self::ServerUnavailable
+                | Self::ReadOnly
+                | Self::TooManyConnections
+                | Self::StaleStatement
+        )
+    }
+
     /// Whether it ended one statement, and others on the same connection may succeed.
     pub(crate) fn is_of_statement(self) -> bool {
         matches!(
@@ -327,6 +358,7 @@ impl fmt::Display for Transient {
             Self::ReadOnly => "the database takes no writes",
             Self::TooManyConnections => "the database has no connection to spare",
             Self::PoolTimeout => "no pooled connection came free in time",
+            Self::StaleStatement => "a prepared statement no longer fits",
             Self::StatementTimeout => "the statement took too long",
             Self::LockTimeout => "a lock was not had in time",
             Self::Deadlock => "the transaction was aborted in a deadlock",

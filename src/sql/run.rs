@@ -69,8 +69,8 @@ impl<Q: QueryFragment<Pg> + QueryId + Send> Executes for Q {
     #[expect(clippy::disallowed_methods, reason = "this is where statements are run")]
     async fn execute(self, conn: &mut AsyncPgConnection) -> Result<()> {
         refuse_in_error(conn)?;
-        AsyncConnectionCore::execute_returning_count(conn, self).await?;
-        Ok(())
+        let executed = AsyncConnectionCore::execute_returning_count(conn, self).await;
+        executed.map(drop).map_err(Error::from).inspect_err(|error| note_end(conn, error))
     }
 }
 
@@ -80,15 +80,20 @@ fn refuse_in_error(conn: &mut AsyncPgConnection) -> Result<()> {
     Ok(())
 }
 
+/// Marks a connection that must not be used again as broken, so that any pool closes it.
+fn note_end(conn: &mut AsyncPgConnection, error: &Error) {
+    if error.ends_connection() {
+        AnsiTransactionManager::transaction_manager_status_mut(conn).set_in_error();
+    }
+}
+
 /// The next row, if it comes in time.
 async fn next<Row>(
-    conn: &mut AsyncPgConnection,
     rows: &mut (impl TryStream<Ok = Row, Error = DieselError> + Unpin),
 ) -> Result<Option<Row>> {
     match timeout(ROW_TIMEOUT, rows.try_next()).await {
         Ok(row) => Ok(row?),
         Err(_) => {
-            AnsiTransactionManager::transaction_manager_status_mut(conn).set_in_error();
             let cause = format!("no further row within {ROW_TIMEOUT:?}");
             Err(Error::transient(Transient::ConnectionLost, cause))
         }
@@ -105,12 +110,15 @@ where
     #[expect(clippy::disallowed_methods, reason = "this is where queries are run")]
     async fn load(self, conn: &mut AsyncPgConnection) -> Result<Vec<R>> {
         refuse_in_error(conn)?;
-        let mut rows = AsyncConnectionCore::load(conn, self).await?;
-        let mut built = Vec::new();
-        while let Some(row) = next(conn, &mut rows).await? {
-            built.push(R::build_from_row(&row).map_err(|error| locate(&row, error))?);
-        }
-        Ok(built)
+        let loaded = async {
+            let mut rows = AsyncConnectionCore::load(conn, self).await?;
+            let mut built = Vec::new();
+            while let Some(row) = next(&mut rows).await? {
+                built.push(R::build_from_row(&row).map_err(|error| locate(&row, error))?);
+            }
+            Ok(built)
+        };
+        loaded.await.inspect_err(|error| note_end(conn, error))
     }
 
     async fn first(self, conn: &mut AsyncPgConnection) -> Result<Option<R>> {

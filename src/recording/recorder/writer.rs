@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::database::backoff::{MAX_DELAY, MIN_DELAY, backoff};
 use crate::database::connect::{ConnectOptions, Connected};
-use crate::error::{Error, Transient};
+use crate::error::Error;
 use crate::recording::recorder::halving::{BatchEnd, BatchState, write_batch};
 use crate::recording::recorder::metrics::Metrics;
 use crate::recording::recorder::part::Part;
@@ -277,14 +277,9 @@ impl Drop for Writer {
 
 /// Whether the connection may be used again after `error`.
 ///
-/// Any other failed statement may be due to what was prepared on this connection.
+/// A failed statement that isn't transient may be due to what was prepared on this connection.
 fn keeps_connection(error: &Error) -> bool {
-    match error {
-        Error::Transient { kind, .. } => {
-            kind.is_of_statement() || *kind == Transient::OutOfResources
-        }
-        _ => false,
-    }
+    matches!(error, Error::Transient { .. }) && !error.ends_connection()
 }
 
 #[cfg(test)]
