@@ -10,6 +10,7 @@ use tokio_postgres::{CancelToken, Client, Config, NoTls};
 use crate::database::cancel_key::process_id;
 use crate::database::driver::{self, Messages, drive_during};
 use crate::database::host::HostAddress;
+use crate::database::language::warn_once;
 use crate::database::pooling::{Pooler, Pooling, require_tracking};
 use crate::database::refusal::{refused, unusable};
 use crate::database::server::ServerState;
@@ -301,6 +302,7 @@ impl ConnectOptions {
     /// Finds out what is at the other end, and sets what its session keeps.
     async fn prepare(&self, client: &Client, target: TargetSession) -> Result<Pooling> {
         let server = ServerState::of(client).await?;
+        warn_once(&server.lc_messages);
         if !target.accepts(server.role) {
             return Err(target.mismatch());
         }

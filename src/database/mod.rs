@@ -6,6 +6,7 @@ mod check_in;
 pub(crate) mod connect;
 pub(crate) mod driver;
 mod host;
+pub(crate) mod language;
 mod manager;
 pub mod migrations;
 pub(crate) mod pool;

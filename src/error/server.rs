@@ -1,6 +1,7 @@
 //! Errors that a server or a pooler sent.
 
 use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind, Error as DieselError};
+use std::error::Error as StdError;
 
 use crate::error::cause::Cause;
 use crate::error::constraint::Constraint;
@@ -71,7 +72,7 @@ fn known(kind: DatabaseErrorKind, message: &str) -> Option<Meaning> {
 fn error(
     known: Option<Meaning>,
     message: String,
-    source: impl std::error::Error + Send + Sync + 'static,
+    source: impl StdError + Send + Sync + 'static,
 ) -> Error {
     match known {
         Some(Meaning::Transient(kind)) => Error::transient(kind, Cause::new(message, source)),
@@ -80,6 +81,22 @@ fn error(
             Error::configuration(Cause::new(format!("{message}; {advice}"), source))
         }
         None => Error::database(Cause::new(message, source)),
+    }
+}
+
+impl Error {
+    /// Whether nothing but the server's words says what went wrong: it names no table, column or
+    /// constraint. In another language than English, they may say anything.
+    pub(crate) fn is_unclear(&self) -> bool {
+        let Self::Database(cause) = self else { return false };
+        match cause.source().and_then(|source| source.downcast_ref()) {
+            Some(DieselError::DatabaseError(_, information)) => {
+                information.table_name().is_none()
+                    && information.column_name().is_none()
+                    && information.constraint_name().is_none()
+            }
+            _ => false,
+        }
     }
 }
 

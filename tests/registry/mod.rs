@@ -123,6 +123,7 @@ impl PgMetadataLookup for BuiltInTypes {
 fn all() -> Vec<Query> {
     use crate::{database, experiments, recording, reports, routing, sql, tables};
     [
+        database::language::queries(),
         database::migrations::history::queries(),
         database::server::queries(),
         experiments::notify::queries(),

@@ -3,6 +3,7 @@
 use diesel::deserialize::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use model_experiments::error::Transient;
 use model_experiments::experiments::{
     self, Experiment, NewExperiment, NewVersion, Variant, Version,
 };
@@ -174,6 +175,15 @@ pub fn api_key(served: &Served) -> String {
 pub fn assert_database_error<T: Debug>(outcome: Result<T, Error>, message: &str) {
     match outcome {
         Err(Error::Database(cause)) => assert_eq!(cause.message(), message),
+        outcome => panic!("{outcome:?}"),
+    }
+}
+
+/// Fails unless `outcome` is an [`Error::Transient`] of `expected`.
+#[track_caller]
+pub fn assert_transient<T: Debug>(outcome: Result<T, Error>, expected: Transient) {
+    match outcome {
+        Err(Error::Transient { kind, .. }) => assert_eq!(kind, expected),
         outcome => panic!("{outcome:?}"),
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::time::Instant;
 
 use crate::database::connect::{Connected, answered};
+use crate::database::language::is_english;
 use crate::database::pooling::Pooling;
 use crate::database::transaction::transaction_within;
 use crate::error::{Error, Result};
@@ -34,7 +35,8 @@ pub(super) struct Statement<'c> {
 /// | `Database`, earlier                                           | `Ambiguous`    |
 /// | any other, as a violated constraint                           | `Refused`      |
 ///
-/// The time tells a lock timeout from other failures where the server's language isn't English.
+/// Where the server's language isn't English, the time tells a lock timeout from other failures, and
+/// a record whose statement ended ambiguously is retried until its deadline.
 pub(super) enum StatementEnd {
     /// Every record was written, or failed by itself; `recorded` of them weren't there before.
     Written { recorded: usize },
@@ -86,12 +88,21 @@ impl<'c> Statement<'c> {
                 StatementEnd::Blocked(error)
             }
             Error::Database(_) => {
-                let recorded = self.recorded.load(Ordering::SeqCst);
-                records.iter_mut().for_each(|record| record.note_failure(recorded));
+                // Without this note, no record fails before its deadline.
+                if self.is_understood(&error).await {
+                    let recorded = self.recorded.load(Ordering::SeqCst);
+                    records.iter_mut().for_each(|record| record.note_failure(recorded));
+                }
                 StatementEnd::Ambiguous(error)
             }
             _ => StatementEnd::Refused(error),
         }
+    }
+
+    /// Whether it is certain that `error` is no trouble of the server's, told in another language.
+    async fn is_understood(&mut self, error: &Error) -> bool {
+        let english = answered(self.timeouts.statement, is_english(&mut self.connected.conn));
+        !error.is_unclear() || english.await == Ok(true)
     }
 
     /// Inserts within the timeouts: those of the session, or of a transaction where a pooler shares

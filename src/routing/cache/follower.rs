@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, sleep_until};
 
-use crate::database::backoff::backoff;
+use crate::database::backoff::{MAX_DELAY, backoff};
 use crate::database::connect::ConnectOptions;
+use crate::database::language::is_english;
 use crate::error::{Error, Result, Transient};
 use crate::routing::cache::clock::DatabaseClock;
 use crate::routing::cache::held::Held;
@@ -177,14 +178,7 @@ impl Follower {
         fingerprints: &[(String, Fingerprint)],
     ) -> Result<()> {
         for id in public_model_ids {
-            let failed = match self.reload(slice::from_ref(id)).await {
-                Err(error) if is_of_statement(&error) => error,
-                reloaded => {
-                    reloaded?;
-                    continue;
-                }
-            };
-            self.connect().await?;
+            let Some(failed) = self.reload_alone(id).await? else { continue };
             let Some((_, fingerprint)) = fingerprints.iter().find(|(of, _)| of == id) else {
                 return Err(failed);
             };
@@ -195,6 +189,26 @@ impl Follower {
             }
         }
         Ok(())
+    }
+
+    /// Loads one experiment; returns why it can't be loaded. An error that may be trouble of the
+    /// server's, told in another language, is one only after
+    /// [`load_timeout`](RoutingOptions::load_timeout).
+    async fn reload_alone(&mut self, public_model_id: &String) -> Result<Option<Error>> {
+        let deadline = Instant::now() + self.options.load_timeout;
+        let mut delays = backoff();
+        loop {
+            let error = match self.reload(slice::from_ref(public_model_id)).await {
+                Err(error) if is_of_statement(&error) => error,
+                reloaded => return reloaded.map(|()| None),
+            };
+            self.connect().await?;
+            let is_late = Instant::now() >= deadline;
+            if is_late || !error.is_unclear() || is_english(&mut self.conn).await? {
+                return Ok(Some(error));
+            }
+            sleep(delays.next().unwrap_or(MAX_DELAY)).await;
+        }
     }
 
     /// Loads the experiments that are routed on `public_model_ids`.

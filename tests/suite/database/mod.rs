@@ -8,5 +8,6 @@ mod migrations;
 mod pool;
 mod privileges;
 mod rights;
+mod stale_statements;
 mod statements;
 mod tls;
