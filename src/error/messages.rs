@@ -57,6 +57,8 @@ const POSTGRESQL: Messages = &[
         "character with byte sequence … in encoding \"…\" has no equivalent in encoding \"…\"",
         Meaning::Unencodable,
     ),
+    // The same in most other languages: the bytes, then the client's encoding.
+    ("… 0x…UTF8", Meaning::Unencodable),
 ];
 
 /// libpq, which Citus, pgpool and foreign data wrappers connect with.

@@ -248,11 +248,16 @@ mod tests {
 
     #[test]
     fn a_value_that_the_encoding_lacks_is_no_fault_of_the_server() {
-        let message = "character with byte sequence 0xe2 0x82 0xac in encoding \"UTF8\" has no \
-                       equivalent in encoding \"LATIN1\"";
-        let error = stated(message);
-        assert_eq!(error, Error::Unencodable(message.into()));
-        assert!(!error.is_retryable());
+        for message in [
+            "character with byte sequence 0xe2 0x82 0xac in encoding \"UTF8\" has no equivalent in \
+             encoding \"LATIN1\"",
+            "Zeichen mit Byte-Folge 0xe2 0x82 0xac in Kodierung »UTF8« hat keine Entsprechung in \
+             Kodierung »LATIN1«",
+        ] {
+            let error = stated(message);
+            assert_eq!(error, Error::Unencodable(message.into()));
+            assert!(!error.is_retryable());
+        }
     }
 
     #[tokio::test]

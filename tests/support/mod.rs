@@ -3,6 +3,7 @@
 pub mod dump;
 pub mod example;
 pub mod fixtures;
+pub mod german;
 pub mod log;
 pub mod metrics;
 pub mod network;
@@ -66,14 +67,34 @@ impl TestDatabase {
         Self::empty_or_clone(false).await
     }
 
+    /// A database with the schema, on a server whose messages are German. `None`, and says why,
+    /// where there is none.
+    pub async fn german() -> Option<Self> {
+        static CLUSTER: OnceLock<Option<Cluster>> = OnceLock::new();
+        let start = || std::thread::spawn(Cluster::start_german).join().unwrap();
+        let cluster = CLUSTER.get_or_init(|| start().inspect_err(german::skip).ok()).as_ref()?;
+        Some(Self::on(cluster, TEMPLATE, "").await)
+    }
+
+    /// A database without the schema, whose encoding is LATIN1.
+    pub async fn latin1() -> Self {
+        let encoding = "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'";
+        Self::on(Cluster::of_process(), "template0", encoding).await
+    }
+
     async fn empty_or_clone(is_clone: bool) -> Self {
         let cluster = Cluster::of_process();
-        let name = format!("{PREFIX}{}", Uuid::now_v7().simple());
         let template = match cluster {
             Cluster::Ours(_) if is_clone => TEMPLATE,
             _ => "template0",
         };
-        let create = format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY");
+        Self::on(cluster, template, "").await
+    }
+
+    async fn on(cluster: &'static Cluster, template: &str, options: &str) -> Self {
+        let name = format!("{PREFIX}{}", Uuid::now_v7().simple());
+        let create =
+            format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY {options}");
         connect(&cluster.url("postgres")).await.unwrap().batch_execute(&create).await.unwrap();
         Self { cluster, name }
     }
@@ -136,6 +157,12 @@ impl Cluster {
                 Ok(Self::Ours(Server::start_with(&binaries, Some(&template), |_| Ok(Vec::new()))?))
             }
         }
+    }
+
+    /// A server of our own that is German.
+    fn start_german() -> io::Result<Self> {
+        let binaries = Binaries::find(|message| eprintln!("{message}"))?;
+        Ok(Self::Ours(german::start(&binaries, &cached(&binaries)?)?))
     }
 
     fn url(&self, database: &str) -> String {

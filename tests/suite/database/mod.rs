@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod constraints;
+mod encodings;
 mod hosts;
 mod leftovers;
 mod migrations;
