@@ -19,7 +19,6 @@ pub(super) struct ServerState {
     pub(super) process_id: i32,
     pub(super) role: ServerRole,
     /// The language of its messages.
-    #[expect(dead_code, reason = "connecting is to warn of it")]
     pub(super) lc_messages: String,
 }
 

@@ -107,7 +107,8 @@ several!(A B C D E F G H I J K L M N O P Q);
 
 /// The columns that a query says are never null, where the server can't tell: counts, values of
 /// functions, and the id by which requests were asked for.
-const ASSUMED: [&str; 27] = [
+const ASSUMED: [&str; 28] = [
+    "database::language::lc_messages_query: current_setting",
     "database::migrations::history::exists_query: ?column?",
     "database::server::role_query: pg_is_in_recovery",
     "database::server::role_query: current_setting",

@@ -33,10 +33,11 @@ pub(super) struct Statement<'c> {
 /// | `Transient`: any other                                        | `ServerFailed` |
 /// | `Database`, later than half of the lock timeout               | `Blocked`      |
 /// | `Database`, earlier                                           | `Ambiguous`    |
+/// | `Database`, and the connection is lost                        | `ServerFailed` |
 /// | any other, as a violated constraint                           | `Refused`      |
 ///
-/// Where the server's language isn't English, the time tells a lock timeout from other failures, and
-/// a record whose statement ended ambiguously is retried until its deadline.
+/// Where the server's language isn't English, the time tells a lock timeout from other failures. A
+/// record whose statement ended ambiguously is retried there until its deadline.
 pub(super) enum StatementEnd {
     /// Every record was written, or failed by itself; `recorded` of them weren't there before.
     Written { recorded: usize },
@@ -87,22 +88,29 @@ impl<'c> Statement<'c> {
             Error::Database(_) if start.elapsed() > self.timeouts.lock / 2 => {
                 StatementEnd::Blocked(error)
             }
-            Error::Database(_) => {
-                // Without this note, no record fails before its deadline.
-                if self.is_understood(&error).await {
-                    let recorded = self.recorded.load(Ordering::SeqCst);
-                    records.iter_mut().for_each(|record| record.note_failure(recorded));
+            Error::Database(_) => match self.is_understood(&error).await {
+                Ok(is_understood) => {
+                    // Without this note, no record fails before its deadline.
+                    if is_understood {
+                        let recorded = self.recorded.load(Ordering::SeqCst);
+                        records.iter_mut().for_each(|record| record.note_failure(recorded));
+                    }
+                    StatementEnd::Ambiguous(error)
                 }
-                StatementEnd::Ambiguous(error)
-            }
+                Err(_) => StatementEnd::ServerFailed(error),
+            },
             _ => StatementEnd::Refused(error),
         }
     }
 
     /// Whether it is certain that `error` is no trouble of the server's, told in another language.
-    async fn is_understood(&mut self, error: &Error) -> bool {
-        let english = answered(self.timeouts.statement, is_english(&mut self.connected.conn));
-        !error.is_unclear() || english.await == Ok(true)
+    ///
+    /// Fails where the connection is lost.
+    async fn is_understood(&mut self, error: &Error) -> Result<bool> {
+        if !error.is_unclear() {
+            return Ok(true);
+        }
+        answered(self.timeouts.statement, is_english(&mut self.connected.conn)).await
     }
 
     /// Inserts within the timeouts: those of the session, or of a transaction where a pooler shares

@@ -4,6 +4,7 @@ mod catalogue;
 mod constraints;
 mod encodings;
 mod hosts;
+mod languages;
 mod leftovers;
 mod migrations;
 mod pool;

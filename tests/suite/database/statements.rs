@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 const RUNS: usize = 20;
 
 /// The snapshots of the registered queries, except those that run on connections of their own: the
-/// queries of migrations and pools, and those that only routing caches run.
+/// queries of migrations and pools, and those that only recorders and routing caches run.
 fn reviewed() -> BTreeSet<String> {
     std::fs::read_dir(queries::directory())
         .unwrap()

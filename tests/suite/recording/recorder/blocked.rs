@@ -1,8 +1,8 @@
 //! Records that wait for a lock: those that don't go on.
 
 use crate::recording::recorder::{
-    LONG, all_recorded, answer, both_modes, burst, database, hold, hold_version, record, start,
-    unlock, until_empty,
+    Database, LONG, all_recorded, answer, both_modes, burst, database, hold, hold_version, record,
+    start, unlock, until_empty,
 };
 use crate::support::fixtures::{Recorded, active, eventually, raw, recorded, until_blocked};
 use futures_util::FutureExt;
@@ -35,27 +35,33 @@ async fn until_empty_but(recorder: &Recorder, records: usize) {
 #[tokio::test]
 async fn a_locked_version_delays_its_own_records_alone() {
     for options in both_modes() {
-        let (db, mut conn, version) = database().await;
-        let locked = active(&mut conn, "partner/locked").await.control_version.id;
-        let recorder = start(&db.options(), options).await;
-        let holder = hold_version(&db, locked).await;
-        let mut of_locked = Vec::new();
-        let undisturbed = async {
-            for _ in 0..ROUNDS {
-                of_locked.extend(burst(&recorder, [locked, locked].map(record)));
-                all_recorded(burst(&recorder, [version, version].map(record))).await;
-            }
-        };
-        timeout(LONG, undisturbed).await.expect("the others go on");
-        assert_eq!(unanswered(&mut of_locked), 2 * ROUNDS);
-        assert_eq!(recorded(&mut conn).await.requests, 2 * ROUNDS as i64);
-        unlock(holder).await;
-        all_recorded(of_locked).await;
-        until_empty(&recorder).await;
-        // It counts as locked no longer.
-        all_recorded(burst(&recorder, [locked, version].map(record))).await;
-        assert_eq!(recorded(&mut conn).await, Recorded::both(4 * ROUNDS as i64 + 2));
+        delays_records_of_a_locked_version_alone(database().await, options).await;
     }
+}
+
+pub async fn delays_records_of_a_locked_version_alone(
+    (db, mut conn, version): Database,
+    options: RecorderOptions,
+) {
+    let locked = active(&mut conn, "partner/locked").await.control_version.id;
+    let recorder = start(&db.options(), options).await;
+    let holder = hold_version(&db, locked).await;
+    let mut of_locked = Vec::new();
+    let undisturbed = async {
+        for _ in 0..ROUNDS {
+            of_locked.extend(burst(&recorder, [locked, locked].map(record)));
+            all_recorded(burst(&recorder, [version, version].map(record))).await;
+        }
+    };
+    timeout(LONG, undisturbed).await.expect("the others go on");
+    assert_eq!(unanswered(&mut of_locked), 2 * ROUNDS);
+    assert_eq!(recorded(&mut conn).await.requests, 2 * ROUNDS as i64);
+    unlock(holder).await;
+    all_recorded(of_locked).await;
+    until_empty(&recorder).await;
+    // It counts as locked no longer.
+    all_recorded(burst(&recorder, [locked, version].map(record))).await;
+    assert_eq!(recorded(&mut conn).await, Recorded::both(4 * ROUNDS as i64 + 2));
 }
 
 #[tokio::test]

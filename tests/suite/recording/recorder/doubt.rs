@@ -21,7 +21,7 @@ use tokio::task::yield_now;
 use tokio::time::timeout;
 
 /// Makes the server refuse usages for which `condition` holds, with `message`.
-async fn refuse(conn: &mut AsyncPgConnection, level: &str, condition: &str, message: &str) {
+pub async fn refuse(conn: &mut AsyncPgConnection, level: &str, condition: &str, message: &str) {
     let trigger = format!(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
             $f$ BEGIN RAISE EXCEPTION '%', $m${message}$m$; END $f$;

@@ -1,8 +1,8 @@
 //! Outages, deadlocks and serialization failures: the recorder retries.
 
 use crate::recording::recorder::{
-    BACKENDS, RETRIED, all_answered, all_recorded, answer, both_modes, burst, database, hold, lock,
-    record, start, unlock, until_empty, until_retried,
+    BACKENDS, Database, LONG, RETRIED, all_answered, all_recorded, answer, both_modes, burst,
+    costing, database, hold, lock, record, start, unlock, until_empty, until_retried,
 };
 use crate::support::fixtures::{
     Recorded, eventually, insert_usage, number, option, raw, recorded, text, until_blocked,
@@ -65,20 +65,52 @@ async fn a_commit_whose_answer_was_lost_is_found() {
 #[tokio::test]
 async fn a_statement_whose_process_is_ended_is_repeated() {
     for options in both_modes() {
-        let (db, mut conn, version) = database().await;
-        let recorder = start(&db.options(), options).await;
-        for _ in 0..3 {
-            let holder = lock(&db, "model_experiment_request").await;
-            let receipts = burst(&recorder, (0..10).map(|_| record(version)));
-            until_blocked(&mut conn).await;
-            let end =
-                format!("SELECT pg_terminate_backend(pid) {BACKENDS} AND wait_event_type = 'Lock'");
-            raw(&mut conn, &end).await.unwrap();
-            unlock(holder).await;
-            all_recorded(receipts).await;
-        }
-        assert_eq!(recorded(&mut conn).await, Recorded::both(30));
+        repeats_a_statement_whose_process_is_ended(database().await, options).await;
     }
+}
+
+pub async fn repeats_a_statement_whose_process_is_ended(
+    (db, mut conn, version): Database,
+    options: RecorderOptions,
+) {
+    let recorder = start(&db.options(), options).await;
+    for _ in 0..3 {
+        let holder = lock(&db, "model_experiment_request").await;
+        let receipts = burst(&recorder, (0..10).map(|_| record(version)));
+        until_blocked(&mut conn).await;
+        let end =
+            format!("SELECT pg_terminate_backend(pid) {BACKENDS} AND wait_event_type = 'Lock'");
+        raw(&mut conn, &end).await.unwrap();
+        unlock(holder).await;
+        all_recorded(receipts).await;
+    }
+    assert_eq!(recorded(&mut conn).await, Recorded::both(30));
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_too_long_delays_its_own_record_alone() {
+    for options in both_modes() {
+        delays_a_slow_record_alone(database().await, options).await;
+    }
+}
+
+pub async fn delays_a_slow_record_alone(
+    (db, mut conn, version): Database,
+    options: RecorderOptions,
+) {
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM pg_sleep(600); RETURN NEW; END $$;
+        CREATE TRIGGER slow BEFORE INSERT ON microdollar_usage
+            FOR EACH ROW WHEN (NEW.cost = 7) EXECUTE FUNCTION slow()";
+    raw(&mut conn, slow).await.unwrap();
+    let recorder = start(&db.options(), options.write_timeout(SHORT)).await;
+    let slow = burst(&recorder, [costing(7, version)]);
+    for _ in 0..3 {
+        all_recorded(burst(&recorder, (0..10).map(|_| record(version)))).await;
+    }
+    assert_eq!(recorded(&mut conn).await, Recorded::both(30));
+    raw(&mut conn, "DROP FUNCTION slow CASCADE").await.unwrap();
+    all_recorded(slow).await;
 }
 
 #[tokio::test]
@@ -107,7 +139,13 @@ async fn a_silent_network_counts_as_lost() {
 #[tokio::test]
 async fn a_deadlock_is_retried() {
     let (log, _guard) = Log::of_thread();
-    let (db, mut conn, version) = database().await;
+    repeats_a_statement_of_a_deadlock(database().await).await;
+    let lines = log.lines();
+    let [line] = &lines[..] else { panic!("{lines:?}") };
+    assert!(line.contains(RETRIED) && line.contains("aborted in a deadlock"), "{line}");
+}
+
+pub async fn repeats_a_statement_of_a_deadlock((db, mut conn, version): Database) {
     let impatient = option(&db.url(), "options=-c%20deadlock_timeout%3D10ms");
     let recorder = start(&options(&impatient), RecorderOptions::default()).await;
     let mut given = [(); 3].map(|()| record(version));
@@ -128,9 +166,10 @@ async fn a_deadlock_is_retried() {
     circle.await.unwrap();
     all_recorded(receipts).await;
     assert_eq!(recorded(&mut conn).await, Recorded::both(3));
-    let lines = log.lines();
-    let [line] = &lines[..] else { panic!("{lines:?}") };
-    assert!(line.contains(RETRIED) && line.contains("aborted in a deadlock"), "{line}");
+    let deadlocks = "SELECT deadlocks AS number FROM pg_stat_database
+        WHERE datname = current_database()";
+    eventually("a deadlock is counted", async || number(&mut conn, deadlocks).await == 1).await;
+    assert_eq!(recorder.shutdown(LONG).await, []);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod bounds;
 mod doubt;
 mod faults;
 mod isolation;
+mod languages;
 mod lifetime;
 mod model;
 mod observed;
@@ -45,8 +46,13 @@ const LONG: Duration = Duration::from_secs(60);
 const NEVER: Duration = Duration::from_secs(3_600);
 
 /// An experiment's database, with a connection and a version to attribute requests to.
-async fn database() -> (TestDatabase, AsyncPgConnection, VersionId) {
-    let db = TestDatabase::new().await;
+type Database = (TestDatabase, AsyncPgConnection, VersionId);
+
+async fn database() -> Database {
+    with_experiment(TestDatabase::new().await).await
+}
+
+async fn with_experiment(db: TestDatabase) -> Database {
     let mut conn = db.connect().await;
     let version = active(&mut conn, "partner/foo").await.control_version.id;
     (db, conn, version)

@@ -5,6 +5,7 @@ use crate::routing::cache::{
     BACKENDS, cache, internal_id_of, is_served, notified, pick, polled, served, until, until_served,
 };
 use crate::support::fixtures::{active, eventually, number, pid, publish_now, raw, text};
+use crate::support::log::Log;
 use crate::support::network::Network;
 use crate::support::postgres::{Binaries, Server};
 use crate::support::{TestDatabase, connect, options};
@@ -43,10 +44,13 @@ async fn until_connected(watcher: &mut AsyncPgConnection, by: &str) {
 
 #[tokio::test]
 async fn a_killed_connection_is_made_anew_and_listens_again() {
-    let db = TestDatabase::new().await;
+    makes_killed_connections_anew(&TestDatabase::new().await).await;
+}
+
+pub async fn makes_killed_connections_anew(db: &TestDatabase) {
     let conn = &mut db.connect().await;
     active(conn, "partner/foo").await;
-    let cache = cache(&db, notified()).await;
+    let cache = cache(db, notified()).await;
     let served = served(&cache, "partner/foo");
     for round in 1..=3 {
         let kill_all = format!("SELECT pg_terminate_backend(pid) {BACKENDS}");
@@ -59,6 +63,29 @@ async fn a_killed_connection_is_made_anew_and_listens_again() {
         publish_now(conn, served.variant, &format!("later {round}")).await;
         until_served(&cache, "partner/foo", &format!("later {round}")).await;
     }
+}
+
+#[tokio::test]
+async fn a_locked_table_is_waited_for() {
+    waits_for_a_locked_table(&TestDatabase::new().await).await;
+}
+
+pub async fn waits_for_a_locked_table(db: &TestDatabase) {
+    let (log, _guard) = Log::of_thread();
+    let conn = &mut db.connect().await;
+    active(conn, "partner/foo").await;
+    let cache = cache(db, polled().load_timeout(Duration::from_millis(300))).await;
+    let served = served(&cache, "partner/foo");
+    raw(conn, "BEGIN; LOCK TABLE model_experiment, model_experiment_variant").await.unwrap();
+    eventually("loads have timed out", async || {
+        yield_now().await;
+        assert!(is_served(&pick(&cache, "partner/foo")));
+        log.lines().iter().filter(|line| line.contains("can't be kept up to date yet")).count() > 1
+    })
+    .await;
+    raw(conn, "ROLLBACK").await.unwrap();
+    publish_now(conn, served.variant, "after the lock").await;
+    until_served(&cache, "partner/foo", "after the lock").await;
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ async fn a_value_that_is_too_long_makes_its_experiment_unavailable_by_itself() {
 }
 
 /// Makes the server fail by `action` when it loads an upstream in which `poison` stands.
-async fn poison(conn: &mut AsyncPgConnection, action: &str) {
+pub async fn poison(conn: &mut AsyncPgConnection, action: &str) {
     let sql = format!(
         "CREATE SCHEMA IF NOT EXISTS poisoned;
          CREATE OR REPLACE FUNCTION poisoned.pg_column_size(jsonb) RETURNS integer LANGUAGE plpgsql AS $$
@@ -79,9 +79,8 @@ fn is_not_loaded(route: &Route) -> bool {
     matches!(route, Route::Unavailable(Unavailable::NotLoaded { .. }))
 }
 
-async fn starts_without_what_can_not_be_loaded(action: &str, expected: &str) {
+pub async fn starts_without_what_can_not_be_loaded(db: TestDatabase, action: &str, expected: &str) {
     let (log, _guard) = Log::of_thread();
-    let db = TestDatabase::new().await;
     let conn = &mut db.connect().await;
     for model in 0..10 {
         active(conn, &format!("partner/{model}")).await;
@@ -116,12 +115,14 @@ async fn starts_without_what_can_not_be_loaded(action: &str, expected: &str) {
 
 #[tokio::test]
 async fn starts_without_what_the_server_can_not_read() {
-    starts_without_what_can_not_be_loaded("RAISE 'torn page'", "torn page").await;
+    let db = TestDatabase::new().await;
+    starts_without_what_can_not_be_loaded(db, "RAISE 'torn page'", "torn page").await;
 }
 
 #[tokio::test]
 async fn starts_without_what_is_not_loaded_in_time() {
-    starts_without_what_can_not_be_loaded("PERFORM pg_sleep(30)", "took too long").await;
+    let db = TestDatabase::new().await;
+    starts_without_what_can_not_be_loaded(db, "PERFORM pg_sleep(30)", "took too long").await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod decisions;
 mod faults;
 mod flood;
 mod freshness;
+mod languages;
 mod lifetime;
 mod loading;
 mod monotonic;
