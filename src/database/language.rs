@@ -47,6 +47,35 @@ pub(crate) fn queries() -> Vec<crate::registry::Query> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
+    use std::sync::Mutex;
+
+    static LOGGED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+    struct Log;
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            LOGGED.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn another_language_is_logged_once() {
+        let subscriber = tracing_subscriber::fmt().with_writer(|| Log).with_ansi(false).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            for lc_messages in ["C", "de_DE.UTF-8", "fr_FR.UTF-8", "de_DE.UTF-8"] {
+                warn_once(lc_messages);
+            }
+        });
+        let logged = String::from_utf8(LOGGED.lock().unwrap().clone()).unwrap();
+        assert_eq!(logged.lines().count(), 1, "{logged}");
+        assert!(logged.contains("WARN") && logged.contains("de_DE.UTF-8"), "{logged}");
+    }
 
     #[test]
     fn the_language_is_told_by_the_locale() {
