@@ -17,7 +17,7 @@ use crate::database::server::ServerState;
 use crate::database::session::Session;
 use crate::database::settings::{self, Setting};
 use crate::database::target::TargetSession;
-use crate::database::tls::Connector;
+use crate::database::tls::connector::Connector;
 use crate::database::url::{self, Parsed};
 use crate::error::{Cause, Error, Result, Transient};
 use crate::values::indexable;

@@ -18,7 +18,8 @@ use tokio_postgres::config::{SslMode, SslNegotiation};
 use crate::database::host::HostAddress;
 use crate::database::pooling::Pooler;
 use crate::database::target::TargetSession;
-use crate::database::tls::{self, Connector, TlsMode};
+use crate::database::tls::connector::Connector;
+use crate::database::tls::{TlsMode, TlsOptions};
 use crate::database::url::options::Options;
 use crate::database::url::values::Values;
 use crate::error::{Error, Result};
@@ -52,11 +53,11 @@ pub(super) struct Parsed {
 pub(super) fn parse(url: &str) -> Result<Parsed> {
     let values = Values::read(url)?;
     let hosts = hosts::hosts(&values)?;
-    let (mode, root_cert) = encryption::mode(&values)?;
-    let mode = if hosts.iter().all(HostAddress::is_local) { TlsMode::Disable } else { mode };
+    let is_local = hosts.iter().all(HostAddress::is_local);
+    let tls = encryption::options(&values, is_local)?;
     let options = Options::parse(values.text("options").unwrap_or_default())?;
     Ok(Parsed {
-        config: config(&values, mode)?,
+        config: config(&values, &tls)?,
         hosts,
         load_balance: values
             .choice("load_balance_hosts", &[("disable", false), ("random", true)])?
@@ -66,11 +67,11 @@ pub(super) fn parse(url: &str) -> Result<Parsed> {
         pooler: session::pooler(&values)?,
         settings: options.settings,
         statement_timeout: options.statement_timeout,
-        tls: tls::client_config(mode, root_cert)?.map(Connector::new),
+        tls: tls.connector()?,
     })
 }
 
-fn config(values: &Values, mode: TlsMode) -> Result<Config> {
+fn config(values: &Values, tls: &TlsOptions<'_>) -> Result<Config> {
     require_usable(values)?;
     let mut config = Config::new();
     if let Some(user) = values.text("user") {
@@ -84,15 +85,16 @@ fn config(values: &Values, mode: TlsMode) -> Result<Config> {
     }
     let name = values.text("application_name").or(values.text("fallback_application_name"));
     config.application_name(name.unwrap_or(env!("CARGO_PKG_NAME")));
-    config.ssl_mode(match mode {
+    config.ssl_mode(match tls.mode {
         TlsMode::Disable => SslMode::Disable,
         TlsMode::Prefer => SslMode::Prefer,
         TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
     });
-    config.channel_binding(authentication::channel_binding(values, mode)?);
+    config.channel_binding(authentication::channel_binding(values, tls.mode)?);
     network::configure(values, &mut config)?;
-    let negotiations = [("postgres", SslNegotiation::Postgres), ("direct", SslNegotiation::Direct)];
-    config.ssl_negotiation(values.choice("sslnegotiation", &negotiations)?.unwrap_or_default());
+    if tls.is_direct {
+        config.ssl_negotiation(SslNegotiation::Direct);
+    }
     Ok(config)
 }
 

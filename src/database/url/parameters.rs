@@ -73,10 +73,17 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     taken("gssencmode", "`disable` and `prefer`, which then don't differ. `require` is refused"),
     taken("sslmode", "`allow` is refused: it would prefer plain text"),
     ignored("sslcompression", "TLS compresses nothing"),
-    refused("sslcert", "client certificates aren't supported"),
-    refused("sslkey", "client certificates aren't supported"),
-    refused("sslpassword", "client certificates aren't supported"),
-    refused("sslcertmode", "client certificates aren't supported"),
+    taken(
+        "sslcert",
+        "PEM. `~/.postgresql/postgresql.crt` isn't read, and a missing file is an error",
+    ),
+    taken(
+        "sslkey",
+        "PEM, with permissions as libpq demands: none for others, and none but reading for the \
+         group of root's file. An encrypted key is refused",
+    ),
+    refused("sslpassword", "encrypted keys aren't read: decrypt sslkey by `openssl pkey`"),
+    taken("sslcertmode", ""),
     taken("sslrootcert", "`~/.postgresql/root.crt` isn't read"),
     refused("sslcrl", NO_REVOCATION),
     refused("sslcrldir", NO_REVOCATION),

@@ -1,93 +1,72 @@
-//! TLS as libpq's `sslmode` has it, by rustls.
+//! Which certificates of a server are accepted.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use std::error::Error as StdError;
 use std::path::Path;
 use std::sync::Arc;
-use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::database::tls::possession::{self, Version};
 use crate::error::{Cause, Error, Result};
 
-/// What encrypts connections.
-pub(super) type Connector = MakeRustlsConnect;
-
-/// The `sslmode` of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TlsMode {
-    /// No encryption.
-    Disable,
-    /// Encryption if the server offers it, with any certificate.
-    Prefer,
-    /// Encryption, with any certificate.
-    Require,
-    /// Encryption, with a certificate of a trusted authority.
-    VerifyCa,
-    /// Encryption, with a certificate of a trusted authority for the host.
-    VerifyFull,
+/// Accepts any certificate whose key the server holds.
+#[derive(Debug)]
+pub(super) struct AnyCertificate {
+    pub(super) provider: Arc<CryptoProvider>,
 }
 
-/// The TLS that `mode` asks for, with the certificates of `root_cert`, or the system's, as trusted.
-pub(super) fn client_config(
-    mode: TlsMode,
-    root_cert: Option<&Path>,
-) -> Result<Option<ClientConfig>> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(unusable)?;
-    let verified_by = |chain, verifies_name| {
-        Some(
-            builder
-                .clone()
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Verifier {
-                    chain,
-                    verifies_name,
-                    provider: Arc::clone(&provider),
-                }))
-                .with_no_client_auth(),
-        )
-    };
-    let chain = || Chain::new(root_cert, &provider).map(Some);
-    Ok(match (mode, root_cert) {
-        (TlsMode::Disable, _) => None,
-        (TlsMode::Prefer, _) | (TlsMode::Require, None) => verified_by(None, false),
-        (TlsMode::Require, Some(_)) | (TlsMode::VerifyCa, _) => verified_by(chain()?, false),
-        (TlsMode::VerifyFull, _) => verified_by(chain()?, true),
-    })
-}
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
 
-/// Whether we or the driver refused, rather than the network failed: an untrusted certificate, a
-/// server without TLS, a missing password.
-pub(super) fn is_refusal(error: &tokio_postgres::Error) -> bool {
-    error.source().is_some_and(|source| match source.downcast_ref::<std::io::Error>() {
-        Some(error) => error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>()),
-        None => true,
-    })
-}
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        possession::verify(Version::Tls12, message, certificate, signature, algorithms)
+    }
 
-fn unusable(error: impl StdError + Send + Sync + 'static) -> Error {
-    Error::configuration(Cause::new(format!("TLS can't be set up: {error}"), error))
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        possession::verify(Version::Tls13, message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        possession::schemes(&self.provider.signature_verification_algorithms)
+    }
 }
 
 /// The chain to a trusted certificate.
 #[derive(Debug)]
-struct Chain {
+pub(super) struct Chain {
     verifier: Arc<WebPkiServerVerifier>,
     trusted: Vec<CertificateDer<'static>>,
 }
 
 impl Chain {
     /// The chain to a certificate of the file, or of the system's.
-    fn new(root_cert: Option<&Path>, provider: &Arc<CryptoProvider>) -> Result<Self> {
+    pub(super) fn new(root_cert: Option<&Path>, provider: &Arc<CryptoProvider>) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         let trusted = match root_cert {
             Some(path) => read(path, &mut roots).map_err(|error| {
@@ -107,7 +86,7 @@ impl Chain {
         let verifier =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
                 .build()
-                .map_err(unusable)?;
+                .map_err(|error| Error::configuration(Cause::of(error)))?;
         Ok(Self { verifier, trusted })
     }
 }
@@ -127,16 +106,15 @@ fn read(
     Ok(certificates)
 }
 
-/// Verifies a server as the `sslmode` demands: nothing without a `chain`, the chain, or the host's
-/// name too.
+/// Accepts a certificate of a trusted authority, and only for the host where it `verifies_name`.
 #[derive(Debug)]
-struct Verifier {
-    chain: Option<Chain>,
-    verifies_name: bool,
-    provider: Arc<CryptoProvider>,
+pub(super) struct TrustedCertificate {
+    pub(super) chain: Chain,
+    pub(super) verifies_name: bool,
+    pub(super) provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Verifier {
+impl ServerCertVerifier for TrustedCertificate {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -145,9 +123,7 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(Chain { verifier, trusted }) = &self.chain else {
-            return Ok(ServerCertVerified::assertion());
-        };
+        let Chain { verifier, trusted } = &self.chain;
         let verified =
             verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
