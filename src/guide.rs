@@ -7,6 +7,7 @@
 //! | Decide who serves a request | [`routing`] |
 //! | Record what was served | [`recording`] |
 //! | Read what came of it | [`reading`] |
+//! | Write the URL of a connection | [`connection_urls`] |
 //! | Keep prompts, and delete them | [`prompts`] |
 //! | Test a service that links this crate | [`testing_your_service`] |
 //!
@@ -29,6 +30,9 @@ pub mod reading {}
 
 #[doc = include_str!("../docs/guide/testing_your_service.md")]
 pub mod testing_your_service {}
+
+#[doc = include_str!("../docs/connection-urls.md")]
+pub mod connection_urls {}
 
 #[doc = include_str!("../docs/prompts.md")]
 pub mod prompts {}

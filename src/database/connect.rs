@@ -103,7 +103,9 @@ pub(crate) struct ConnectedClient {
 }
 
 impl ConnectOptions {
-    /// Parses PostgreSQL's own URL, and reads the certificates to trust.
+    /// Parses PostgreSQL's own URL, and reads the certificates that it names.
+    ///
+    /// [The guide](crate::guide::connection_urls) says what becomes of each parameter of libpq.
     ///
     /// # Errors
     ///

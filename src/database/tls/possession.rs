@@ -10,7 +10,6 @@ use rustls::pki_types::{
     AlgorithmIdentifier, CertificateDer, InvalidSignature, SignatureVerificationAlgorithm, alg_id,
 };
 use rustls::{CertificateError, DigitallySignedStruct, Error, PeerMisbehaved, SignatureScheme};
-use sha2::{Digest, Sha256, Sha384, Sha512};
 use x509_cert::Certificate;
 use x509_cert::der::oid::db::rfc5912::ID_RSASSA_PSS;
 use x509_cert::der::{Any, Decode, Encode};
@@ -75,11 +74,8 @@ pub(super) fn verify(
 fn of(scheme: SignatureScheme, algorithms: &WebPkiSupportedAlgorithms) -> Vec<Algorithm> {
     let known = algorithms.mapping.iter().filter(|(name, _)| *name == scheme);
     let mut candidates: Vec<_> = known.flat_map(|(_, algorithms)| *algorithms).copied().collect();
-    match scheme {
-        SignatureScheme::ECDSA_NISTP256_SHA256 => candidates.push(&P521::Sha256),
-        SignatureScheme::ECDSA_NISTP384_SHA384 => candidates.push(&P521::Sha384),
-        SignatureScheme::ECDSA_NISTP521_SHA512 => candidates.push(&P521::Sha512),
-        _ => {}
+    if scheme == SignatureScheme::ECDSA_NISTP521_SHA512 {
+        candidates.push(&P521);
     }
     candidates
 }
@@ -96,27 +92,9 @@ fn unreadable() -> Error {
     CertificateError::BadEncoding.into()
 }
 
-/// ECDSA on the curve P-521, with a hash.
+/// ECDSA on the curve P-521 with SHA-512.
 #[derive(Debug)]
-enum P521 {
-    Sha256,
-    Sha384,
-    Sha512,
-}
-
-impl P521 {
-    /// The hash of `message`, as long as the curve's numbers.
-    fn hash(&self, message: &[u8]) -> [u8; 66] {
-        let hash = match self {
-            Self::Sha256 => Sha256::digest(message).to_vec(),
-            Self::Sha384 => Sha384::digest(message).to_vec(),
-            Self::Sha512 => Sha512::digest(message).to_vec(),
-        };
-        let mut number = [0; 66];
-        number[66 - hash.len()..].copy_from_slice(&hash);
-        number
-    }
-}
+struct P521;
 
 impl SignatureVerificationAlgorithm for P521 {
     fn verify_signature(
@@ -125,12 +103,12 @@ impl SignatureVerificationAlgorithm for P521 {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), InvalidSignature> {
-        use p521::ecdsa::signature::hazmat::PrehashVerifier;
+        use p521::ecdsa::signature::Verifier;
         use p521::ecdsa::{Signature, VerifyingKey};
 
         let key = VerifyingKey::from_sec1_bytes(public_key).map_err(|_| InvalidSignature)?;
         let signature = Signature::from_der(signature).map_err(|_| InvalidSignature)?;
-        key.verify_prehash(&self.hash(message), &signature).map_err(|_| InvalidSignature)
+        key.verify(message, &signature).map_err(|_| InvalidSignature)
     }
 
     fn public_key_alg_id(&self) -> AlgorithmIdentifier {
@@ -138,10 +116,6 @@ impl SignatureVerificationAlgorithm for P521 {
     }
 
     fn signature_alg_id(&self) -> AlgorithmIdentifier {
-        match self {
-            Self::Sha256 => alg_id::ECDSA_SHA256,
-            Self::Sha384 => alg_id::ECDSA_SHA384,
-            Self::Sha512 => alg_id::ECDSA_SHA512,
-        }
+        alg_id::ECDSA_SHA512
     }
 }

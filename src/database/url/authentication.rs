@@ -61,3 +61,49 @@ fn allowed_methods(list: &str) -> Result<Vec<&'static str>> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ChannelBinding::{Disable, Prefer, Require};
+
+    fn read(url: &str, mode: TlsMode) -> Result<ChannelBinding> {
+        channel_binding(&Values::read(url)?, mode)
+    }
+
+    #[test]
+    fn what_is_required_is_held_to_or_refused() {
+        let with = |options: &str, mode| read(&format!("postgres://u:p@h/?{options}"), mode);
+        let without = |options: &str| read(&format!("postgres://u@h/?{options}"), TlsMode::Prefer);
+        let over_tls = |options: &str| with(options, TlsMode::Prefer);
+        assert_eq!(over_tls(""), Ok(Prefer));
+        assert_eq!(over_tls("channel_binding=disable"), Ok(Disable));
+        assert_eq!(over_tls("channel_binding=require"), Ok(Require));
+        assert_eq!(over_tls("require_auth=scram-sha-256"), Ok(Require));
+        assert_eq!(over_tls("require_auth=scram-sha-256,oauth"), Ok(Require));
+        assert_eq!(over_tls("require_auth=!none,!password,!md5"), Ok(Require));
+        assert_eq!(over_tls("require_auth=!gss,!sspi"), Ok(Prefer));
+        assert_eq!(over_tls("require_auth=none,password,md5,scram-sha-256"), Ok(Prefer));
+        assert_eq!(without("require_auth=none"), Ok(Prefer));
+        assert_eq!(without("require_auth=!password"), Ok(Prefer));
+        for refused in [
+            over_tls("require_auth=md5"),
+            over_tls("require_auth=!password"),
+            over_tls("require_auth=none"),
+            over_tls("require_auth=gss"),
+            over_tls("require_auth=scram-sha-256&channel_binding=disable"),
+            with("require_auth=scram-sha-256", TlsMode::Disable),
+            without("require_auth=scram-sha-256"),
+        ] {
+            assert!(refused.unwrap_err().to_string().contains("can't be held to"));
+        }
+        for (list, reason) in [
+            ("scram", "must be a list of none"),
+            (",", "must be a list of none"),
+            ("!md5,none", "before each method"),
+        ] {
+            let error = over_tls(&format!("require_auth={list}")).unwrap_err().to_string();
+            assert!(error.contains(reason), "{list}: {error}");
+        }
+    }
+}

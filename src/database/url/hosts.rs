@@ -67,3 +67,59 @@ fn port(text: &str) -> Result<u16> {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(url: &str) -> Vec<(String, Option<IpAddr>, u16)> {
+        let hosts = hosts(&Values::read(url).unwrap()).unwrap();
+        let name = |host| match host {
+            Host::Tcp(name) => name,
+            Host::Unix(directory) => directory.display().to_string(),
+        };
+        hosts.into_iter().map(|host| (name(host.host), host.hostaddr, host.port)).collect()
+    }
+
+    #[test]
+    fn hosts_have_addresses_and_ports_as_in_libpq() {
+        let host = |name: &str, port| (name.to_owned(), None, port);
+        for (url, expected) in [
+            ("postgres://", vec![host("localhost", 5432)]),
+            ("postgresql:///app", vec![host("localhost", 5432)]),
+            ("postgres://:5433/app", vec![host("localhost", 5433)]),
+            ("postgres://a:1,b,c:3/app", vec![host("a", 1), host("b", 5432), host("c", 3)]),
+            ("postgres://a,b/?port=7", vec![host("a", 7), host("b", 7)]),
+            ("postgres://a,b/?port=7,", vec![host("a", 7), host("b", 5432)]),
+            ("postgres://[::1]:7,[2001:db8::2]/", vec![host("::1", 7), host("2001:db8::2", 5432)]),
+            ("postgres://%2Frun%2Fpg:7/app", vec![host("/run/pg", 7)]),
+            ("postgres:///app?host=/run/pg,a&port=1,2", vec![host("/run/pg", 1), host("a", 2)]),
+            ("postgres://a/app?host=b", vec![host("b", 5432)]),
+        ] {
+            assert_eq!(read(url), expected, "{url}");
+        }
+        let first = "192.0.2.1".parse().unwrap();
+        let addressed = |name: &str| (name.to_owned(), Some(first), 5432);
+        assert_eq!(read("postgres://a/?hostaddr=192.0.2.1"), [addressed("a")]);
+        assert_eq!(read("postgres:///?hostaddr=192.0.2.1"), [addressed("192.0.2.1")]);
+        assert_eq!(read("postgres://a,b/?hostaddr=192.0.2.1,"), [addressed("a"), host("b", 5432)]);
+    }
+
+    #[test]
+    fn what_names_no_host_is_refused() {
+        for (url, reason) in [
+            ("postgres://a:0/", "from 1 to 65535"),
+            ("postgres://a:65536/", "from 1 to 65535"),
+            ("postgres://a:b/", "from 1 to 65535"),
+            ("postgres://a,b,c/?port=1,2", "one for each host"),
+            ("postgres://a,b/?hostaddr=192.0.2.1", "one address for each host"),
+            ("postgres://a/?hostaddr=b", "an IP address"),
+            ("postgres://[::1/", "needs a ]"),
+            ("postgres://[::1]7/", "a colon must follow"),
+            ("postgres:///?host=%40socket", "abstract Unix socket"),
+        ] {
+            let error = Values::read(url).and_then(|values| hosts(&values)).unwrap_err();
+            assert!(error.to_string().contains(reason), "{url}: {error}");
+        }
+    }
+}

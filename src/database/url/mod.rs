@@ -6,6 +6,8 @@ mod hosts;
 mod network;
 mod options;
 mod parameters;
+#[cfg(test)]
+mod providers;
 mod session;
 mod text;
 mod timeouts;
@@ -55,7 +57,7 @@ pub(super) fn parse(url: &str) -> Result<Parsed> {
     let hosts = hosts::hosts(&values)?;
     let is_local = hosts.iter().all(HostAddress::is_local);
     let tls = encryption::options(&values, is_local)?;
-    let options = Options::parse(values.text("options").unwrap_or_default())?;
+    let options = Options::parse(values.text("options").unwrap_or_default(), &hosts)?;
     Ok(Parsed {
         config: config(&values, &tls)?,
         hosts,
@@ -101,6 +103,8 @@ fn config(values: &Values, tls: &TlsOptions<'_>) -> Result<Config> {
 /// Refuses what the driver can't do.
 fn require_usable(values: &Values) -> Result<()> {
     values.choice("gssencmode", &[("disable", ()), ("prefer", ())])?;
+    values.choice("min_protocol_version", &[("3.0", ())])?;
+    values.choice("max_protocol_version", &[("3.0", ()), ("3.2", ()), ("latest", ())])?;
     let encoding = values.text("client_encoding").unwrap_or("auto");
     // The server reads the names of encodings without their punctuation.
     let letters = encoding.chars().filter(char::is_ascii_alphanumeric).collect::<String>();

@@ -59,3 +59,59 @@ fn bounded(values: &Values, name: &str, most: i32) -> Result<Option<u32>> {
         number => Ok(number.map(|number| u32::try_from(number).unwrap_or(0))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn configured(options: &str) -> Result<Config> {
+        let mut config = Config::new();
+        let values = Values::read(&format!("postgres://db.example/?{options}"))?;
+        configure(&values, &mut config).map(|()| config)
+    }
+
+    #[test]
+    fn a_dead_network_is_noticed_by_default() {
+        let config = configured("").unwrap();
+        assert!(config.get_keepalives());
+        assert_eq!(config.get_keepalives_idle(), KEEPALIVES_IDLE);
+        assert_eq!(config.get_keepalives_interval(), Some(KEEPALIVES_INTERVAL));
+        assert_eq!(config.get_keepalives_retries(), Some(KEEPALIVES_COUNT));
+        assert_eq!(config.get_tcp_user_timeout(), Some(&TCP_USER_TIMEOUT));
+    }
+
+    #[test]
+    fn units_are_libpqs_and_zero_is_the_systems_default() {
+        let config = configured(
+            "keepalives=1&keepalives_idle=30&keepalives_interval=7&keepalives_count=4&tcp_user_timeout=10000",
+        )
+        .unwrap();
+        assert_eq!(config.get_keepalives_idle(), Duration::from_secs(30));
+        assert_eq!(config.get_keepalives_interval(), Some(Duration::from_secs(7)));
+        assert_eq!(config.get_keepalives_retries(), Some(4));
+        assert_eq!(config.get_tcp_user_timeout(), Some(&Duration::from_secs(10)));
+
+        let system = configured(
+            "keepalives=0&keepalives_idle=0&keepalives_interval=-1&keepalives_count=0&tcp_user_timeout=0",
+        )
+        .unwrap();
+        assert!(!system.get_keepalives());
+        assert_eq!(system.get_keepalives_idle(), SYSTEM_IDLE);
+        assert_eq!(system.get_keepalives_interval(), None);
+        assert_eq!(system.get_keepalives_retries(), None);
+        assert_eq!(system.get_tcp_user_timeout(), None);
+    }
+
+    #[test]
+    fn what_the_system_refuses_is_refused_at_once() {
+        for option in ["keepalives_idle=32768", "keepalives_interval=32768", "keepalives_count=128"]
+        {
+            let error = configured(option).err().unwrap().to_string();
+            assert!(error.contains("must be at most"), "{option}: {error}");
+        }
+        for name in ["keepalives", "keepalives_idle", "tcp_user_timeout"] {
+            let error = configured(&format!("{name}=5s")).err().unwrap().to_string();
+            assert!(error.contains(&format!("{name} must be an integer")), "{error}");
+        }
+    }
+}

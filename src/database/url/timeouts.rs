@@ -31,3 +31,31 @@ pub(super) fn duration(name: &str, text: &str) -> Result<Duration> {
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_the_servers_units() {
+        for (text, milliseconds) in [
+            ("0", 0),
+            ("250", 250),
+            (" 5s ", 5_000),
+            ("5 s", 5_000),
+            ("1.5min", 90_000),
+            ("1h", 3_600_000),
+            ("2d", 172_800_000),
+            ("1e3", 1_000),
+            ("2147483647", 2_147_483_647),
+        ] {
+            let expected = Duration::from_millis(milliseconds);
+            assert_eq!(duration("statement_timeout", text), Ok(expected), "{text}");
+        }
+        assert_eq!(duration("statement_timeout", "900us"), Ok(Duration::from_micros(900)));
+        for text in ["", "s", "-1", "5S", "5 weeks", "1 2", "NaN", "inf", "2147483648"] {
+            let error = duration("statement_timeout", text).unwrap_err().to_string();
+            assert!(error.contains("statement_timeout must be a number"), "{text}: {error}");
+        }
+    }
+}

@@ -111,10 +111,16 @@ fn decoded(text: &str) -> Result<Cow<'_, str>> {
 
 /// The error of a parameter that neither libpq nor this crate knows.
 fn unknown(name: Option<&str>) -> Error {
-    Error::configuration(match name {
-        Some(name) => format!("the connection URL can't be parsed: unknown parameter {name}"),
-        None => "the connection URL can't be parsed: it has an unknown parameter; check them, and \
-                 write %26 for & in a password"
-            .to_owned(),
-    })
+    let reason = match name {
+        Some("schema" | "currentSchema" | "search_path") => {
+            "write options=-c%20search_path%3DNAME for a schema".to_owned()
+        }
+        Some(name) => format!("libpq has no parameter {name}: correct it or leave it out"),
+        None => {
+            "libpq has no such parameter: correct it or leave it out, and write %26 for & in a \
+                 password"
+                .to_owned()
+        }
+    };
+    Error::configuration(format!("the connection URL can't be parsed: {reason}"))
 }

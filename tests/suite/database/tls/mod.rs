@@ -1,5 +1,10 @@
 //! TLS by libpq's `sslmode` and `sslrootcert`, against servers whose certificates these tests make.
 
+mod any_certificate;
+mod client_certificate;
+mod impostor;
+mod openssl;
+
 use crate::support::fixtures::{
     abandon, eventually, free_port, number, option, pid, raw, setting, until_gone,
 };
