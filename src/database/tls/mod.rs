@@ -3,6 +3,7 @@
 mod channel_binding;
 pub(super) mod client_certificate;
 pub(super) mod connector;
+pub(super) mod pem_file;
 mod possession;
 mod verifier;
 
@@ -12,11 +13,11 @@ use rustls::crypto::ring;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, SupportedProtocolVersion};
 use std::error::Error as StdError;
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::database::tls::client_certificate::ClientFiles;
 use crate::database::tls::connector::Connector;
+use crate::database::tls::pem_file::PemFile;
 use crate::database::tls::verifier::{AnyCertificate, Chain, TrustedCertificate};
 use crate::error::{Cause, Error, Result};
 
@@ -43,7 +44,7 @@ pub(super) enum TlsMode {
 pub(super) struct TlsOptions<'a> {
     pub(super) mode: TlsMode,
     /// The file of certificates to trust in place of the system's.
-    pub(super) root_cert: Option<&'a Path>,
+    pub(super) root_cert: Option<PemFile<'a>>,
     pub(super) client: Option<ClientFiles<'a>>,
     /// Whether the server must ask for the client's certificate.
     pub(super) must_ask: bool,

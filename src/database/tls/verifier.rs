@@ -3,14 +3,12 @@
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use std::error::Error as StdError;
-use std::path::Path;
 use std::sync::Arc;
 
+use crate::database::tls::pem_file::PemFile;
 use crate::database::tls::possession::{self, Version};
 use crate::error::{Cause, Error, Result};
 
@@ -66,12 +64,19 @@ pub(super) struct Chain {
 
 impl Chain {
     /// The chain to a certificate of the file, or of the system's.
-    pub(super) fn new(root_cert: Option<&Path>, provider: &Arc<CryptoProvider>) -> Result<Self> {
+    pub(super) fn new(
+        root_cert: Option<PemFile<'_>>,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         let trusted = match root_cert {
-            Some(path) => read(path, &mut roots).map_err(|error| {
-                Error::configuration(format!("sslrootcert {}: {error}", path.display()))
-            })?,
+            Some(file) => {
+                let certificates = file.certificates()?;
+                for certificate in &certificates {
+                    roots.add(certificate.clone()).map_err(|error| file.failed(error))?;
+                }
+                certificates
+            }
             None => {
                 let certificates = rustls_native_certs::load_native_certs().certs;
                 roots.add_parsable_certificates(certificates.iter().cloned());
@@ -89,21 +94,6 @@ impl Chain {
                 .map_err(|error| Error::configuration(Cause::of(error)))?;
         Ok(Self { verifier, trusted })
     }
-}
-
-/// The certificates in `path`, of which there is at least one.
-fn read(
-    path: &Path,
-    roots: &mut RootCertStore,
-) -> Result<Vec<CertificateDer<'static>>, Box<dyn StdError>> {
-    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)?.collect::<Result<_, _>>()?;
-    for certificate in &certificates {
-        roots.add(certificate.clone())?;
-    }
-    if certificates.is_empty() {
-        return Err("the file holds no certificate".into());
-    }
-    Ok(certificates)
 }
 
 /// Accepts a certificate of a trusted authority, and only for the host where it `verifies_name`.

@@ -5,6 +5,7 @@ use rustls::version::{TLS12, TLS13};
 use std::path::Path;
 
 use crate::database::tls::client_certificate::ClientFiles;
+use crate::database::tls::pem_file::PemFile;
 use crate::database::tls::{TlsMode, TlsOptions};
 use crate::database::url::values::Values;
 use crate::error::{Error, Result};
@@ -46,7 +47,7 @@ pub(super) fn options(values: &Values, is_local: bool) -> Result<TlsOptions<'_>>
     })
 }
 
-fn mode(values: &Values) -> Result<(TlsMode, Option<&Path>)> {
+fn mode(values: &Values) -> Result<(TlsMode, Option<PemFile<'_>>)> {
     let mode = values.choice(
         "sslmode",
         &[
@@ -68,8 +69,14 @@ fn mode(values: &Values) -> Result<(TlsMode, Option<&Path>)> {
         (Some(_), Some("system")) => {
             Err(Error::configuration("sslrootcert=system needs sslmode=verify-full"))
         }
-        (mode, path) => Ok((mode.unwrap_or(TlsMode::Prefer), path.map(Path::new))),
+        (mode, path) => {
+            Ok((mode.unwrap_or(TlsMode::Prefer), path.map(|path| file("sslrootcert", path))))
+        }
     }
+}
+
+fn file<'a>(parameter: &'static str, path: &'a str) -> PemFile<'a> {
+    PemFile { parameter, path: Path::new(path) }
 }
 
 /// When the client's certificate is sent.
@@ -83,9 +90,10 @@ enum CertificateMode {
 fn client(values: &Values) -> Result<Option<ClientFiles<'_>>> {
     match (values.text("sslcert"), values.text("sslkey")) {
         (None, None) => Ok(None),
-        (Some(certificate), Some(key)) => {
-            Ok(Some(ClientFiles { certificate: Path::new(certificate), key: Path::new(key) }))
-        }
+        (Some(certificate), Some(key)) => Ok(Some(ClientFiles {
+            certificate: file("sslcert", certificate),
+            key: file("sslkey", key),
+        })),
         (Some(_), None) => Err(Error::configuration("sslcert needs sslkey, the file of its key")),
         (None, Some(_)) => Err(Error::configuration("sslkey needs sslcert, its certificate")),
     }

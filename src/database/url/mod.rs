@@ -279,6 +279,8 @@ mod tests {
                 "u@h/d?password=*&application_name=g",
                 "h/d?user=u&password=*",
                 "h:5432/d?password=*&user=u&colour=red",
+                "h/d?user=u@server&password=*",
+                "?user=u&password=*&host=h",
             ] {
                 let url = format!("postgres://{}", form.replace('*', &password));
                 match parse(&url) {

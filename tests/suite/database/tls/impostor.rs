@@ -1,4 +1,4 @@
-//! Servers that show a certificate whose key they don't hold.
+//! Servers of our own, which can do what PostgreSQL doesn't: show a certificate without its key.
 
 use crate::database::tls::openssl::{self, Key, P_256, P_521, RSA_2048};
 use crate::support::connect;
@@ -107,6 +107,7 @@ fn acceptor(
     kind: &Kind,
     file: &str,
     version: &'static SupportedProtocolVersion,
+    protocols: &[&[u8]],
 ) -> TlsAcceptor {
     let certificate = directory.join(format!("{}.pem", kind.name));
     let certificate = CertificateDer::from_pem_file(certificate).unwrap();
@@ -118,28 +119,47 @@ fn acceptor(
         sign: kind.sign,
     };
     let certified = CertifiedKey::new(vec![certificate], Arc::new(key));
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[version])
         .unwrap()
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     TlsAcceptor::from(Arc::new(config))
 }
 
 /// Takes one client's handshake, and tells a client that goes on that the server is starting up.
-async fn serve(listener: &TcpListener, acceptor: &TlsAcceptor) -> io::Result<()> {
+/// Returns the host that the client named.
+async fn serve(
+    listener: &TcpListener,
+    acceptor: &TlsAcceptor,
+    is_direct: bool,
+) -> io::Result<Option<String>> {
     const STARTING: &[u8] = b"SFATAL\0C57P03\0Mthe database system is starting up\0\0";
     let (mut socket, _) = listener.accept().await?;
-    // The request for TLS has eight bytes.
-    socket.read_exact(&mut [0; 8]).await?;
-    socket.write_all(b"S").await?;
+    if !is_direct {
+        // The request for TLS has eight bytes.
+        socket.read_exact(&mut [0; 8]).await?;
+        socket.write_all(b"S").await?;
+    }
     let mut socket = acceptor.accept(socket).await?;
+    let host = socket.get_ref().1.server_name().map(str::to_owned);
     let length = socket.read_u32().await?;
     socket.read_exact(&mut vec![0; length as usize - 4]).await?;
     socket.write_u8(b'E').await?;
     socket.write_u32(STARTING.len() as u32 + 4).await?;
     socket.write_all(STARTING).await?;
-    socket.shutdown().await
+    socket.shutdown().await?;
+    Ok(host)
+}
+
+/// Fails unless the client got past the handshake.
+#[track_caller]
+fn assert_starting(error: Option<Error>, what: &str) {
+    match error {
+        Some(Error::Transient { cause, .. }) if cause.message().contains("starting up") => {}
+        other => panic!("{what}: {other:?}"),
+    }
 }
 
 #[tokio::test]
@@ -158,17 +178,13 @@ async fn a_server_without_the_key_of_its_certificate_is_refused() {
         for (version, mode) in [(&TLS12, "prefer"), (&TLS13, "prefer"), (&TLS13, "require")] {
             let url = format!("postgres://u@{address}/d?sslmode={mode}");
             let name = format!("{} {mode} {version:?}", kind.name);
-            let holder = acceptor(&directory.0, kind, &own, version);
-            let (error, served) = tokio::join!(connect(&url), serve(&listener, &holder));
+            let holder = acceptor(&directory.0, kind, &own, version, &[]);
+            let (error, served) = tokio::join!(connect(&url), serve(&listener, &holder, false));
             served.unwrap_or_else(|error| panic!("{name}: {error}"));
-            match error.err() {
-                Some(Error::Transient { cause, .. }) if cause.message().contains("starting up") => {
-                }
-                other => panic!("{name}: {other:?}"),
-            }
+            assert_starting(error.err(), &name);
 
-            let impostor = acceptor(&directory.0, kind, "other.key", version);
-            let (error, served) = tokio::join!(connect(&url), serve(&listener, &impostor));
+            let impostor = acceptor(&directory.0, kind, "other.key", version, &[]);
+            let (error, served) = tokio::join!(connect(&url), serve(&listener, &impostor, false));
             assert!(served.is_err(), "{name}");
             match error.err() {
                 Some(Error::Configuration(cause)) => {
@@ -177,5 +193,37 @@ async fn a_server_without_the_key_of_its_certificate_is_refused() {
                 other => panic!("{name}: {other:?}"),
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn a_direct_handshake_needs_the_protocol_and_names_the_host_unless_told_not_to() {
+    if !openssl::is_installed() {
+        return;
+    }
+    let directory = Directory::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let kind = &KINDS[1];
+    openssl::key(&directory.0, kind.name, kind.key).unwrap();
+    openssl::version_1(&directory.0, kind.name, "localhost", None).unwrap();
+    let key = format!("{}.key", kind.name);
+    let knowing = acceptor(&directory.0, kind, &key, &TLS13, &[b"postgresql"]);
+    let url = format!("postgres://u@localhost:{port}/d?sslmode=require&sslnegotiation=direct");
+    for (option, named) in [("", Some("localhost")), ("&sslsni=0", None)] {
+        let url = format!("{url}{option}");
+        let (error, served) = tokio::join!(connect(&url), serve(&listener, &knowing, true));
+        assert_eq!(served.unwrap().as_deref(), named);
+        assert_starting(error.err(), option);
+    }
+
+    let other = acceptor(&directory.0, kind, &key, &TLS13, &[]);
+    let (error, served) = tokio::join!(connect(&url), serve(&listener, &other, true));
+    assert!(served.is_err());
+    match error.err() {
+        Some(Error::Configuration(cause)) => {
+            assert!(cause.message().contains("sslnegotiation=direct"), "{cause}");
+        }
+        other => panic!("{other:?}"),
     }
 }
