@@ -33,12 +33,6 @@
 -- transaction may hold them.
 -- diesel-guard:disable AddCheckConstraintCheck
 
-ALTER TABLE model_experiment
-    ADD CONSTRAINT model_experiment_started_at_valid
-        CHECK ((started_at IS NULL) = (status = 'draft')),
-    ADD CONSTRAINT model_experiment_ended_at_valid
-        CHECK ((ended_at IS NULL) = (status <> 'completed') AND ended_at >= started_at);
-
 -- A trigger whose condition is the rule: it refuses every row that it fires on. The arguments are
 -- the rule, and what the row is.
 CREATE FUNCTION model_experiment_guard_rule() RETURNS trigger
@@ -139,109 +133,6 @@ COMMENT ON FUNCTION model_experiment_guard_rule IS
 COMMENT ON FUNCTION model_experiment_guard IS
     'Refuses a change that the status of the row''s experiment does not allow.';
 
--- Experiments begin as drafts.
-
-CREATE TRIGGER model_experiment_guard_insert
-    AFTER INSERT ON model_experiment
-    FOR EACH ROW WHEN (NEW.status <> 'draft')
-    EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_begins_as_draft', 'experiment');
-
--- The status changes as the lifecycle allows, and to active only when the experiment is ready: each
--- variant has a version that is effective, or was when it was made. Values that are no status are
--- left to their constraint.
-
-CREATE TRIGGER model_experiment_guard_status
-    AFTER UPDATE ON model_experiment
-    FOR EACH ROW WHEN (
-        OLD.status IS DISTINCT FROM NEW.status
-        AND NEW.status IN ('draft', 'active', 'paused', 'completed')
-    )
-    EXECUTE FUNCTION model_experiment_guard('require_transition', 'experiment');
-
--- An experiment that has left draft stays, with its public model id. The instants at which it
--- started and ended never change.
-
-CREATE TRIGGER model_experiment_guard_delete
-    AFTER DELETE ON model_experiment
-    FOR EACH ROW WHEN (OLD.status <> 'draft')
-    EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_draft_only', 'experiment');
-
-CREATE TRIGGER model_experiment_guard_public_model_id
-    AFTER UPDATE ON model_experiment
-    FOR EACH ROW WHEN (OLD.status <> 'draft' AND OLD.public_model_id <> NEW.public_model_id)
-    EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_draft_only', 'experiment');
-
-CREATE TRIGGER model_experiment_guard_instants
-    AFTER UPDATE ON model_experiment
-    FOR EACH ROW WHEN (OLD.started_at <> NEW.started_at OR OLD.ended_at <> NEW.ended_at)
-    EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_instants_kept', 'experiment');
-
--- The ids of experiments and variants never change: users are bucketed by them. Nor does it change
--- who made a row and when; only the name of the user may be cleared.
-
-CREATE TRIGGER model_experiment_guard_identity
-    AFTER UPDATE ON model_experiment
-    FOR EACH ROW WHEN (
-        OLD.id <> NEW.id OR OLD.created_at <> NEW.created_at
-        OR OLD.created_by_user_id IS DISTINCT FROM NEW.created_by_user_id
-            AND NEW.created_by_user_id IS NOT NULL
-    )
-    EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_identity_kept', 'experiment');
-
-CREATE TRIGGER model_experiment_variant_guard_identity
-    AFTER UPDATE ON model_experiment_variant
-    FOR EACH ROW WHEN (
-        (OLD.id, OLD.experiment_id, OLD.created_at) <> (NEW.id, NEW.experiment_id, NEW.created_at)
-    )
-    EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_identity_kept', 'variant');
-
--- The variants of a draft may be added, removed and changed. Later only labels change, until
--- completion.
-
-CREATE TRIGGER model_experiment_variant_guard_structure
-    AFTER INSERT OR DELETE ON model_experiment_variant
-    FOR EACH ROW EXECUTE FUNCTION model_experiment_guard('require_draft', 'variant');
-
-CREATE TRIGGER model_experiment_variant_guard_weight
-    AFTER UPDATE ON model_experiment_variant
-    FOR EACH ROW WHEN (OLD.weight <> NEW.weight)
-    EXECUTE FUNCTION model_experiment_guard('require_draft', 'variant');
-
-CREATE TRIGGER model_experiment_variant_guard_label
-    AFTER UPDATE ON model_experiment_variant
-    FOR EACH ROW WHEN (OLD.label <> NEW.label)
-    EXECUTE FUNCTION model_experiment_guard('require_not_completed', 'variant');
-
--- Versions are published until the experiment is completed. They never change, except that the name
--- of the user may be cleared, and are deleted only with a draft.
-
-CREATE TRIGGER model_experiment_variant_version_guard_insert
-    AFTER INSERT ON model_experiment_variant_version
-    FOR EACH ROW EXECUTE FUNCTION model_experiment_guard('require_not_completed', 'version');
-
-CREATE TRIGGER model_experiment_variant_version_guard_update
-    AFTER UPDATE ON model_experiment_variant_version
-    FOR EACH ROW WHEN (
-        OLD.id <> NEW.id OR OLD.variant_id <> NEW.variant_id
-        OR OLD.upstream <> NEW.upstream OR OLD.encrypted_api_key <> NEW.encrypted_api_key
-        OR OLD.effective_at <> NEW.effective_at OR OLD.created_at <> NEW.created_at
-        OR OLD.created_by IS DISTINCT FROM NEW.created_by AND NEW.created_by IS NOT NULL
-    )
-    EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_variant_version_immutable', 'version');
-
-CREATE TRIGGER model_experiment_variant_version_guard_delete
-    AFTER DELETE ON model_experiment_variant_version
-    FOR EACH ROW EXECUTE FUNCTION model_experiment_guard('require_draft', 'version');
-
--- What was current at an instant is settled one minute later. A version is inserted at most 30
--- seconds after it became effective, and after every version that is effective already. It is
--- checked again when its transaction commits, and a commit has the other 30 seconds. SET
--- CONSTRAINTS ALL IMMEDIATE and prepared transactions get past the second check.
---
--- `created_at` says whether a version was effective when it was made, whatever the clock did since.
--- It is the instant of the insertion or, after the clock was set back, an instant next to that of
--- the version before. Clocks of several nodes may differ by less than a minute.
-
 CREATE FUNCTION model_experiment_variant_version_guard_instants() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC' AS $$
@@ -283,10 +174,6 @@ $$;
 COMMENT ON FUNCTION model_experiment_variant_version_guard_instants IS
     'Refuses a version that would change what was current in the past, or was made in the future.';
 
-CREATE TRIGGER model_experiment_variant_version_guard_instants
-    AFTER INSERT ON model_experiment_variant_version
-    FOR EACH ROW EXECUTE FUNCTION model_experiment_variant_version_guard_instants();
-
 CREATE FUNCTION model_experiment_variant_version_guard_commit() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC' AS $$
 BEGIN
@@ -303,30 +190,6 @@ $$;
 
 COMMENT ON FUNCTION model_experiment_variant_version_guard_commit IS
     'Refuses the commit of a version that became effective too long ago.';
-
-CREATE CONSTRAINT TRIGGER model_experiment_variant_version_guard_commit
-    AFTER INSERT ON model_experiment_variant_version
-    DEFERRABLE INITIALLY DEFERRED
-    FOR EACH ROW EXECUTE FUNCTION model_experiment_variant_version_guard_commit();
-
--- A request says for good which version served it, and when. What may be wiped: a hash, by the
--- sentinel of a deleted prompt, and the id that the client gave. A request is deleted with its
--- usage alone.
-
-CREATE TRIGGER model_experiment_request_guard_update
-    AFTER UPDATE ON model_experiment_request
-    FOR EACH ROW WHEN (
-        OLD.usage_id <> NEW.usage_id OR OLD.variant_version_id <> NEW.variant_version_id
-        OR OLD.allocation_subject <> NEW.allocation_subject
-        OR OLD.was_truncated <> NEW.was_truncated OR OLD.created_at <> NEW.created_at
-        OR OLD.client_request_id IS DISTINCT FROM NEW.client_request_id
-            AND NEW.client_request_id IS NOT NULL
-        OR OLD.system_prompt_sha256 <> NEW.system_prompt_sha256
-            AND NEW.system_prompt_sha256 <> '__deleted__'
-        OR OLD.request_body_sha256 <> NEW.request_body_sha256
-            AND NEW.request_body_sha256 <> '__deleted__'
-    )
-    EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_request_kept', 'request');
 
 -- The table of usages is found by the foreign key: it may be the host's, in another schema.
 CREATE FUNCTION model_experiment_request_guard_delete() RETURNS trigger
@@ -352,28 +215,6 @@ $$;
 COMMENT ON FUNCTION model_experiment_request_guard_delete IS
     'Refuses the deletion of a request whose usage stays.';
 
-CREATE TRIGGER model_experiment_request_guard_delete
-    AFTER DELETE ON model_experiment_request
-    FOR EACH ROW EXECUTE FUNCTION model_experiment_request_guard_delete();
-
--- None of the tables is emptied.
-
-CREATE TRIGGER model_experiment_guard_truncate
-    BEFORE TRUNCATE ON model_experiment
-    EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_not_truncated', 'table');
-CREATE TRIGGER model_experiment_variant_guard_truncate
-    BEFORE TRUNCATE ON model_experiment_variant
-    EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_not_truncated', 'table');
-CREATE TRIGGER model_experiment_variant_version_guard_truncate
-    BEFORE TRUNCATE ON model_experiment_variant_version
-    EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_not_truncated', 'table');
-CREATE TRIGGER model_experiment_request_guard_truncate
-    BEFORE TRUNCATE ON model_experiment_request
-    EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_not_truncated', 'table');
-
--- An update that sets no updated_at gets the current instant. The library sets it, so that the
--- copies of a row agree where the table is on several nodes.
-
 CREATE FUNCTION model_experiment_set_updated_at() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -385,16 +226,6 @@ $$;
 COMMENT ON FUNCTION model_experiment_set_updated_at IS
     'Sets updated_at to the current instant.';
 
-CREATE TRIGGER model_experiment_set_updated_at
-    BEFORE UPDATE ON model_experiment
-    FOR EACH ROW WHEN (OLD.updated_at = NEW.updated_at)
-    EXECUTE FUNCTION model_experiment_set_updated_at();
-
-CREATE TRIGGER model_experiment_variant_set_updated_at
-    BEFORE UPDATE ON model_experiment_variant
-    FOR EACH ROW WHEN (OLD.updated_at = NEW.updated_at)
-    EXECUTE FUNCTION model_experiment_set_updated_at();
-
 -- Nobody but the owner makes a trigger of these functions. Firing one needs no privilege.
 REVOKE EXECUTE ON FUNCTION
     model_experiment_guard_rule, model_experiment_guard,
@@ -402,3 +233,182 @@ REVOKE EXECUTE ON FUNCTION
     model_experiment_variant_version_guard_commit,
     model_experiment_request_guard_delete, model_experiment_set_updated_at
 FROM PUBLIC;
+
+-- Citus refuses triggers on distributed tables without the setting, which PostgreSQL alone ignores.
+-- It also refuses several changes of a table in one ALTER TABLE, and in one query, as Diesel sends
+-- a file. In a block each statement is a query of its own.
+SET LOCAL citus.enable_unsafe_triggers TO on;
+
+DO $$
+BEGIN
+    ALTER TABLE model_experiment
+        ADD CONSTRAINT model_experiment_started_at_valid
+            CHECK ((started_at IS NULL) = (status = 'draft'));
+    ALTER TABLE model_experiment
+        ADD CONSTRAINT model_experiment_ended_at_valid
+            CHECK ((ended_at IS NULL) = (status <> 'completed') AND ended_at >= started_at);
+
+    -- Experiments begin as drafts.
+
+    CREATE TRIGGER model_experiment_guard_insert
+        AFTER INSERT ON model_experiment
+        FOR EACH ROW WHEN (NEW.status <> 'draft')
+        EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_begins_as_draft', 'experiment');
+
+    -- The status changes as the lifecycle allows, and to active only when the experiment is ready:
+    -- each variant has a version that is effective, or was when it was made. Values that are no
+    -- status are left to their constraint.
+
+    CREATE TRIGGER model_experiment_guard_status
+        AFTER UPDATE ON model_experiment
+        FOR EACH ROW WHEN (
+            OLD.status IS DISTINCT FROM NEW.status
+            AND NEW.status IN ('draft', 'active', 'paused', 'completed')
+        )
+        EXECUTE FUNCTION model_experiment_guard('require_transition', 'experiment');
+
+    -- An experiment that has left draft stays, with its public model id. The instants at which it
+    -- started and ended never change.
+
+    CREATE TRIGGER model_experiment_guard_delete
+        AFTER DELETE ON model_experiment
+        FOR EACH ROW WHEN (OLD.status <> 'draft')
+        EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_draft_only', 'experiment');
+
+    CREATE TRIGGER model_experiment_guard_public_model_id
+        AFTER UPDATE ON model_experiment
+        FOR EACH ROW WHEN (OLD.status <> 'draft' AND OLD.public_model_id <> NEW.public_model_id)
+        EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_draft_only', 'experiment');
+
+    CREATE TRIGGER model_experiment_guard_instants
+        AFTER UPDATE ON model_experiment
+        FOR EACH ROW WHEN (OLD.started_at <> NEW.started_at OR OLD.ended_at <> NEW.ended_at)
+        EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_instants_kept', 'experiment');
+
+    -- The ids of experiments and variants never change: users are bucketed by them. Nor does it
+    -- change who made a row and when; only the name of the user may be cleared.
+
+    CREATE TRIGGER model_experiment_guard_identity
+        AFTER UPDATE ON model_experiment
+        FOR EACH ROW WHEN (
+            OLD.id <> NEW.id OR OLD.created_at <> NEW.created_at
+            OR OLD.created_by_user_id IS DISTINCT FROM NEW.created_by_user_id
+                AND NEW.created_by_user_id IS NOT NULL
+        )
+        EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_identity_kept', 'experiment');
+
+    CREATE TRIGGER model_experiment_variant_guard_identity
+        AFTER UPDATE ON model_experiment_variant
+        FOR EACH ROW WHEN (
+            (OLD.id, OLD.experiment_id, OLD.created_at) <> (NEW.id, NEW.experiment_id, NEW.created_at)
+        )
+        EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_identity_kept', 'variant');
+
+    -- The variants of a draft may be added, removed and changed. Later only labels change, until
+    -- completion.
+
+    CREATE TRIGGER model_experiment_variant_guard_structure
+        AFTER INSERT OR DELETE ON model_experiment_variant
+        FOR EACH ROW EXECUTE FUNCTION model_experiment_guard('require_draft', 'variant');
+
+    CREATE TRIGGER model_experiment_variant_guard_weight
+        AFTER UPDATE ON model_experiment_variant
+        FOR EACH ROW WHEN (OLD.weight <> NEW.weight)
+        EXECUTE FUNCTION model_experiment_guard('require_draft', 'variant');
+
+    CREATE TRIGGER model_experiment_variant_guard_label
+        AFTER UPDATE ON model_experiment_variant
+        FOR EACH ROW WHEN (OLD.label <> NEW.label)
+        EXECUTE FUNCTION model_experiment_guard('require_not_completed', 'variant');
+
+    -- Versions are published until the experiment is completed. They never change, except that the
+    -- name of the user may be cleared, and are deleted only with a draft.
+
+    CREATE TRIGGER model_experiment_variant_version_guard_insert
+        AFTER INSERT ON model_experiment_variant_version
+        FOR EACH ROW EXECUTE FUNCTION model_experiment_guard('require_not_completed', 'version');
+
+    CREATE TRIGGER model_experiment_variant_version_guard_update
+        AFTER UPDATE ON model_experiment_variant_version
+        FOR EACH ROW WHEN (
+            OLD.id <> NEW.id OR OLD.variant_id <> NEW.variant_id
+            OR OLD.upstream <> NEW.upstream OR OLD.encrypted_api_key <> NEW.encrypted_api_key
+            OR OLD.effective_at <> NEW.effective_at OR OLD.created_at <> NEW.created_at
+            OR OLD.created_by IS DISTINCT FROM NEW.created_by AND NEW.created_by IS NOT NULL
+        )
+        EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_variant_version_immutable', 'version');
+
+    CREATE TRIGGER model_experiment_variant_version_guard_delete
+        AFTER DELETE ON model_experiment_variant_version
+        FOR EACH ROW EXECUTE FUNCTION model_experiment_guard('require_draft', 'version');
+
+    -- What was current at an instant is settled one minute later. A version is inserted at most 30
+    -- seconds after it became effective, and after every version that is effective already. It is
+    -- checked again when its transaction commits, and a commit has the other 30 seconds. SET
+    -- CONSTRAINTS ALL IMMEDIATE and prepared transactions get past the second check.
+    --
+    -- `created_at` says whether a version was effective when it was made, whatever the clock did
+    -- since. It is the instant of the insertion or, after the clock was set back, an instant next
+    -- to that of the version before. Clocks of several nodes may differ by less than a minute.
+
+    CREATE TRIGGER model_experiment_variant_version_guard_instants
+        AFTER INSERT ON model_experiment_variant_version
+        FOR EACH ROW EXECUTE FUNCTION model_experiment_variant_version_guard_instants();
+
+    CREATE CONSTRAINT TRIGGER model_experiment_variant_version_guard_commit
+        AFTER INSERT ON model_experiment_variant_version
+        DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION model_experiment_variant_version_guard_commit();
+
+    -- A request says for good which version served it, and when. What may be wiped: a hash, by the
+    -- sentinel of a deleted prompt, and the id that the client gave. A request is deleted with its
+    -- usage alone.
+
+    CREATE TRIGGER model_experiment_request_guard_update
+        AFTER UPDATE ON model_experiment_request
+        FOR EACH ROW WHEN (
+            OLD.usage_id <> NEW.usage_id OR OLD.variant_version_id <> NEW.variant_version_id
+            OR OLD.allocation_subject <> NEW.allocation_subject
+            OR OLD.was_truncated <> NEW.was_truncated OR OLD.created_at <> NEW.created_at
+            OR OLD.client_request_id IS DISTINCT FROM NEW.client_request_id
+                AND NEW.client_request_id IS NOT NULL
+            OR OLD.system_prompt_sha256 <> NEW.system_prompt_sha256
+                AND NEW.system_prompt_sha256 <> '__deleted__'
+            OR OLD.request_body_sha256 <> NEW.request_body_sha256
+                AND NEW.request_body_sha256 <> '__deleted__'
+        )
+        EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_request_kept', 'request');
+
+    CREATE TRIGGER model_experiment_request_guard_delete
+        AFTER DELETE ON model_experiment_request
+        FOR EACH ROW EXECUTE FUNCTION model_experiment_request_guard_delete();
+
+    -- None of the tables is emptied.
+
+    CREATE TRIGGER model_experiment_guard_truncate
+        BEFORE TRUNCATE ON model_experiment
+        EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_not_truncated', 'table');
+    CREATE TRIGGER model_experiment_variant_guard_truncate
+        BEFORE TRUNCATE ON model_experiment_variant
+        EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_not_truncated', 'table');
+    CREATE TRIGGER model_experiment_variant_version_guard_truncate
+        BEFORE TRUNCATE ON model_experiment_variant_version
+        EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_not_truncated', 'table');
+    CREATE TRIGGER model_experiment_request_guard_truncate
+        BEFORE TRUNCATE ON model_experiment_request
+        EXECUTE FUNCTION model_experiment_guard_rule('model_experiment_not_truncated', 'table');
+
+    -- An update that sets no updated_at gets the current instant. The library sets it, so that the
+    -- copies of a row agree where the table is on several nodes.
+
+    CREATE TRIGGER model_experiment_set_updated_at
+        BEFORE UPDATE ON model_experiment
+        FOR EACH ROW WHEN (OLD.updated_at = NEW.updated_at)
+        EXECUTE FUNCTION model_experiment_set_updated_at();
+
+    CREATE TRIGGER model_experiment_variant_set_updated_at
+        BEFORE UPDATE ON model_experiment_variant
+        FOR EACH ROW WHEN (OLD.updated_at = NEW.updated_at)
+        EXECUTE FUNCTION model_experiment_set_updated_at();
+END
+$$;

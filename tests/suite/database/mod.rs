@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod constraints;
+mod distribute;
 mod encodings;
 mod hosts;
 mod languages;
