@@ -14,7 +14,7 @@
 -- after the schema was renamed, and refuse a table of another owner. After ALTER TABLE ... OWNER
 -- TO, change the owner of the functions too. Functions of pg_catalog that take arguments of any
 -- type are called by their qualified name: another function of that name in the schema could fit
--- better.
+-- better. The owner of a table is read from its row type: Citus hides shards in pg_class.
 --
 -- A writer of several statements locks the experiment first (SELECT ... FOR UPDATE), as the
 -- operations do. Otherwise it may deadlock with an operation, which ends with a retryable error.
@@ -60,7 +60,8 @@ DECLARE
     detail jsonb;
 BEGIN
     PERFORM set_config('search_path', quote_ident(TG_TABLE_SCHEMA) || ', pg_temp', true)
-    FROM pg_class WHERE oid = TG_RELID AND pg_get_userbyid(relowner) = current_user;
+    FROM pg_type WHERE oid = TG_RELID::regclass::text::regtype AND typrelid = TG_RELID
+        AND pg_get_userbyid(typowner) = current_user;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the functions model_experiment_* have another owner than the table'
             USING ERRCODE = 'insufficient_privilege';
@@ -142,7 +143,8 @@ DECLARE
     broken text;
 BEGIN
     PERFORM set_config('search_path', quote_ident(TG_TABLE_SCHEMA) || ', pg_temp', true)
-    FROM pg_class WHERE oid = TG_RELID AND pg_get_userbyid(relowner) = current_user;
+    FROM pg_type WHERE oid = TG_RELID::regclass::text::regtype AND typrelid = TG_RELID
+        AND pg_get_userbyid(typowner) = current_user;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the functions model_experiment_* have another owner than the table'
             USING ERRCODE = 'insufficient_privilege';
