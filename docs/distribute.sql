@@ -58,7 +58,9 @@ BEGIN
         -- Null where Citus doesn't know the table.
         IF layout <> 'local' THEN
             RAISE EXCEPTION 'table % is %, and must be %', name, layout, wanted
-                USING HINT = 'Make it local by undistribute_table, and run this again.';
+                USING HINT = format('Make it local, and run this again: '
+                    'SET citus.enable_unsafe_triggers TO on; '
+                    'SELECT undistribute_table(%L, cascade_via_foreign_keys => true);', name);
         END IF;
         EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', name);
         pending := pending || name;

@@ -41,4 +41,5 @@ DROP FUNCTION model_experiment_request_guard_delete;
 DROP FUNCTION model_experiment_variant_version_guard_commit;
 DROP FUNCTION model_experiment_variant_version_guard_instants;
 DROP FUNCTION model_experiment_guard;
-DROP FUNCTION model_experiment_guard_rule;
+-- Citus doesn't drop the copies of TRUNCATE triggers that it made on shards.
+DROP FUNCTION model_experiment_guard_rule CASCADE;
