@@ -1,6 +1,7 @@
 //! Connecting to PostgreSQL: one host after another, over TLS where the URL asks for it.
 
 use diesel_async::AsyncPgConnection;
+use futures_util::FutureExt;
 use std::fmt;
 use std::iter::once;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use tokio::time::timeout;
 use tokio_postgres::{CancelToken, Client, Config, NoTls};
 
 use crate::database::cancel_key::process_id;
-use crate::database::driver::{self, Messages, drive_during};
+use crate::database::driver::{self, Messages, Probe, drive_during};
 use crate::database::host::HostAddress;
 use crate::database::language::warn_once;
 use crate::database::pooling::{Pooler, Pooling, require_tracking};
@@ -68,6 +69,10 @@ const GRACE: Duration = Duration::from_secs(5);
 /// a statement begins: a connection on which a user sets another has no such limit. A statement
 /// whose future was dropped counts as unanswered until a later one is answered.
 ///
+/// A server that leaves a statement unanswered for 3 seconds is asked over another connection. If it
+/// doesn't answer that within `connect_timeout` either, as a frozen one doesn't, the connection is
+/// closed at once. Behind a pooler this isn't asked.
+///
 /// Unless the URL says otherwise, a network that carries nothing any more is noticed within seconds
 /// by TCP itself.
 #[derive(Clone)]
@@ -100,6 +105,14 @@ pub(crate) struct ConnectedClient {
     pub(crate) client: Client,
     pub(crate) messages: Messages,
     pub(crate) pooling: Pooling,
+    /// The host of the server itself; `None` behind a pooler.
+    host: Option<HostAddress>,
+}
+
+/// What is at the other end.
+enum Peer {
+    Server,
+    Pooler,
 }
 
 impl ConnectOptions {
@@ -156,8 +169,9 @@ impl ConnectOptions {
     /// The servers that a connection may be made to. By default it is the primary where the URL
     /// names several hosts, and any server where it names one.
     ///
-    /// A [`Recorder`](crate::Recorder) and the [`migrations`](crate::migrations) connect to a
-    /// primary in any case.
+    /// A [`Recorder`](crate::Recorder) and a [`RoutingCache`](crate::RoutingCache) connect to a
+    /// primary in any case, unless the cache is allowed a standby. So do the
+    /// [`migrations`](crate::migrations) where one is pending.
     pub fn target_session(mut self, target: TargetSession) -> Self {
         self.target = Some(target);
         self
@@ -225,10 +239,14 @@ impl ConnectOptions {
 
     /// Connects, and watches the session.
     pub(crate) async fn connect_session(&self) -> Result<Connected> {
-        let ConnectedClient { client, messages, pooling } = self.connect_client().await?;
+        let ConnectedClient { client, messages, pooling, host } = self.connect_client().await?;
         let limit = (!self.statement_timeout.is_zero()).then(|| self.statement_timeout + GRACE);
         let session = Session::new(limit);
-        driver::spawn(messages, session.clone());
+        let probe = host.map(|host| {
+            let connect = self.clone();
+            Box::new(move || connect.clone().is_silent(host.clone()).boxed()) as Probe
+        });
+        driver::spawn(messages, session.clone(), probe);
         let connected =
             async { AsyncPgConnection::try_from(client).await.map_err(Error::from_connection) };
         let mut conn = answered(self.connect_timeout, connected).await?;
@@ -256,6 +274,12 @@ impl ConnectOptions {
         Err(all_failed(failures))
     }
 
+    /// Whether the host doesn't answer a new connection, as a frozen one doesn't.
+    async fn is_silent(self, host: HostAddress) -> bool {
+        let connected = self.connect_to_host(&host, TargetSession::Any).await;
+        matches!(connected, Err(Error::Transient { kind: Transient::ConnectionLost, .. }))
+    }
+
     /// Asks the server to cancel the running statement of the connection that `token` is of. The
     /// server doesn't say whether there was one.
     pub(crate) async fn cancel(&self, token: &CancelToken) -> Result<()> {
@@ -277,7 +301,11 @@ impl ConnectOptions {
             let config = host.config(&self.config, address);
             match answered(self.connect_timeout, self.connect_to(&config, target)).await {
                 Err(error @ Error::Transient { .. }) => failure = Some(error),
-                connected => return connected,
+                Ok((connected, Peer::Server)) => {
+                    return Ok(ConnectedClient { host: Some(host.clone()), ..connected });
+                }
+                Ok((connected, Peer::Pooler)) => return Ok(connected),
+                Err(error) => return Err(error),
             }
         }
         let no_address = || Error::transient(Transient::ConnectionLost, "the host has no address");
@@ -285,7 +313,11 @@ impl ConnectOptions {
     }
 
     /// Connects to one address, and prepares the session.
-    async fn connect_to(&self, config: &Config, target: TargetSession) -> Result<ConnectedClient> {
+    async fn connect_to(
+        &self,
+        config: &Config,
+        target: TargetSession,
+    ) -> Result<(ConnectedClient, Peer)> {
         let (client, mut messages) = match self.tls.clone() {
             Some(tls) => {
                 let (client, connection) = config.connect(tls).await.map_err(refused)?;
@@ -297,26 +329,27 @@ impl ConnectOptions {
             }
         };
         let prepared = self.prepare(&client, target);
-        let pooling = drive_during(&mut messages, prepared).await?;
-        Ok(ConnectedClient { client, messages, pooling })
+        let (pooling, peer) = drive_during(&mut messages, prepared).await?;
+        Ok((ConnectedClient { client, messages, pooling, host: None }, peer))
     }
 
     /// Finds out what is at the other end, and sets what its session keeps.
-    async fn prepare(&self, client: &Client, target: TargetSession) -> Result<Pooling> {
+    async fn prepare(&self, client: &Client, target: TargetSession) -> Result<(Pooling, Peer)> {
         let server = ServerState::of(client).await?;
         warn_once(&server.lc_messages);
         if !target.accepts(server.role) {
             return Err(target.mismatch());
         }
         let is_direct = process_id(&client.cancel_token()).await == Some(server.process_id);
+        let peer = if is_direct { Peer::Server } else { Peer::Pooler };
         if is_direct || self.pooler == Some(Pooler::Session) {
             client.batch_execute(&self.settings_sql()).await.map_err(refused)?;
-            return Ok(Pooling::Session);
+            return Ok((Pooling::Session, peer));
         }
         require_tracking(client).await?;
         match self.settings.first() {
             Some(setting) => Err(setting.not_kept()),
-            None => Ok(Pooling::Transaction),
+            None => Ok((Pooling::Transaction, peer)),
         }
     }
 }

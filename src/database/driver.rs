@@ -1,6 +1,7 @@
 //! The task that drives a connection, and closes it when the server is silent.
 
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use tokio_postgres::tls::TlsStream;
 use tokio_postgres::{AsyncMessage, Connection, Socket};
@@ -11,6 +12,9 @@ use crate::error::{Cause, Error, Result, Transient};
 
 /// What the server says unasked. Polling it drives the connection.
 pub(crate) type Messages = BoxStream<'static, Result<AsyncMessage, tokio_postgres::Error>>;
+
+/// Asks a server over another connection whether it is silent.
+pub(super) type Probe = Box<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
 
 /// The messages of a connection.
 pub(super) fn messages<S>(mut connection: Connection<Socket, S>) -> Messages
@@ -49,7 +53,9 @@ pub(super) async fn drive_during<T>(
 ///
 /// diesel-async's own task can't be ended from outside, and a statement on a silent connection
 /// would wait without end.
-pub(super) fn spawn(mut messages: Messages, session: Session) {
+///
+/// `is_silent` asks the server over another connection.
+pub(super) fn spawn(mut messages: Messages, session: Session, is_silent: Option<Probe>) {
     tokio::spawn(async move {
         let ended = async {
             while let Some(message) = messages.next().await {
@@ -59,15 +65,28 @@ pub(super) fn spawn(mut messages: Messages, session: Session) {
                 }
             }
         };
+        let closed = async {
+            loop {
+                match session.silence().await {
+                    Silence::Unanswered(limit) => {
+                        break warn!(
+                            "a statement isn't answered within {limit:?}; its connection is closed"
+                        );
+                    }
+                    Silence::Abandoned => break,
+                    Silence::Overdue(since) => {
+                        let Some(is_silent) = &is_silent else { continue };
+                        if is_silent().await && session.mark_silent(since) {
+                            break warn!("the server is silent; a connection to it is closed");
+                        }
+                    }
+                }
+            }
+        };
         tokio::select! {
             biased;
             () = ended => {}
-            silence = session.silence() => match silence {
-                Silence::Unanswered(limit) => {
-                    warn!("a statement isn't answered within {limit:?}; its connection is closed");
-                }
-                Silence::Abandoned => {}
-            }
+            () = closed => {}
         }
     });
 }

@@ -13,6 +13,7 @@ pub(crate) mod pool;
 pub(crate) mod pooled_connection;
 pub(crate) mod pooling;
 mod refusal;
+pub(crate) mod row_security;
 pub(crate) mod server;
 mod session;
 pub(crate) mod settings;

@@ -14,6 +14,11 @@ use tokio::time::{Instant, sleep_until};
 use crate::database::statement::{Effect, effect};
 use crate::error::is_of_connection;
 
+/// How long a statement goes unanswered before the server is suspected of silence, and how long
+/// until it is suspected again.
+const OVERDUE_AFTER: Duration = Duration::from_secs(3);
+const OVERDUE_INTERVAL: Duration = Duration::from_secs(10);
+
 /// The state of a connection's session.
 #[derive(Clone)]
 pub(super) struct Session(Arc<Shared>);
@@ -45,6 +50,8 @@ pub(super) enum Condition {
 pub(super) enum Silence {
     /// A statement went unanswered for so long.
     Unanswered(Duration),
+    /// The statement that began then isn't answered yet, and the server may be silent.
+    Overdue(Instant),
     /// The connection was dropped during a statement.
     Abandoned,
 }
@@ -58,6 +65,8 @@ struct State {
     is_irreversible: bool,
     /// Start of the statement that waits for an answer.
     unanswered_since: Option<Instant>,
+    /// When the server is to be suspected of silence next.
+    overdue_at: Option<Instant>,
     /// The last answer, or the start of the session.
     answered_at: Instant,
     /// A statement went unanswered for too long.
@@ -82,6 +91,7 @@ impl Session {
             is_altered: false,
             is_irreversible: false,
             unanswered_since: None,
+            overdue_at: None,
             answered_at: Instant::now(),
             was_silent: false,
             is_watched: true,
@@ -139,20 +149,29 @@ impl Session {
                 if !state.is_watched && state.unfinished > 0 {
                     return Silence::Abandoned;
                 }
+                let now = Instant::now();
                 let deadline =
                     limit.and_then(|limit| Some((state.unanswered_since? + limit, limit)));
-                state.has_timer = deadline.is_some();
                 if let Some((deadline, limit)) = deadline
-                    && deadline <= Instant::now()
+                    && deadline <= now
                 {
                     state.was_silent = true;
                     return Silence::Unanswered(limit);
                 }
-                deadline
+                if let (Some(since), Some(overdue_at)) = (state.unanswered_since, state.overdue_at)
+                    && overdue_at <= now
+                {
+                    state.overdue_at = Some(now + OVERDUE_INTERVAL);
+                    return Silence::Overdue(since);
+                }
+                let next = deadline.map(|(deadline, _)| deadline).into_iter();
+                let next = next.chain(state.unanswered_since.and(state.overdue_at)).min();
+                state.has_timer = next.is_some();
+                next
             };
             let due = async {
                 match deadline {
-                    Some((deadline, _)) => sleep_until(deadline).await,
+                    Some(deadline) => sleep_until(deadline).await,
                     None => pending().await,
                 }
             };
@@ -163,6 +182,14 @@ impl Session {
         }
     }
 
+    /// Notes that the server is silent, if the statement that began at `since` isn't answered yet.
+    pub(super) fn mark_silent(&self, since: Instant) -> bool {
+        let state = &mut *self.state();
+        let is_unanswered = state.unanswered_since == Some(since);
+        state.was_silent |= is_unanswered;
+        is_unanswered
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -170,7 +197,9 @@ impl Session {
     fn begin_statement(&self) {
         let state = &mut *self.state();
         state.unfinished += 1;
-        state.unanswered_since = Some(Instant::now());
+        let now = Instant::now();
+        state.unanswered_since = Some(now);
+        state.overdue_at = Some(now + OVERDUE_AFTER);
         if !state.has_timer {
             state.has_timer = true;
             self.0.changed.notify_one();

@@ -11,7 +11,7 @@ use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager
 use std::time::Duration;
 
 use crate::database::settings::milliseconds;
-use crate::error::Result;
+use crate::error::{Error, Result, Transient};
 
 /// A connection inside a transaction, or a savepoint of one.
 struct Open<'c> {
@@ -71,6 +71,16 @@ async fn begun_by<R>(
     let done = run(begin, open.conn, work).await;
     open.has_ended = true;
     done
+}
+
+/// Whether a statement that failed with `error` is to be repeated in a transaction of ours: its own
+/// was read only by the session's default.
+///
+/// Few sessions have such a default, and a transaction takes two more round trips.
+pub(crate) fn is_read_only_by_default(conn: &mut AsyncPgConnection, error: &Error) -> bool {
+    let status = AnsiTransactionManager::transaction_manager_status_mut(conn);
+    matches!(error, Error::Transient { kind: Transient::ReadOnly, .. })
+        && matches!(status.transaction_depth(), Ok(None))
 }
 
 /// What diesel-async's own `transaction` does.

@@ -186,6 +186,15 @@ pub enum Error {
     /// The connection URL or an option can't be used as it is.
     #[error("the database can't be reached as configured: {0}")]
     Configuration(#[source] Cause),
+    /// Row-level security hides every row of a table from the role, so that it reads as empty. No
+    /// permissive policy for `SELECT` applies to the role.
+    #[error(
+        "row-level security hides every row of {table} from this role; create a policy for SELECT that applies to it, or let the role bypass row-level security"
+    )]
+    RowsHidden {
+        /// The table.
+        table: &'static str,
+    },
     /// The pool was closed.
     #[error("the pool is closed")]
     PoolClosed,

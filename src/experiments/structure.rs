@@ -5,6 +5,7 @@
 
 use diesel_async::AsyncPgConnection;
 
+use crate::database::transaction::{is_read_only_by_default, transaction};
 use crate::error::{Error, Result};
 use crate::experiments::locking::{with_experiment, with_experiment_of};
 use crate::experiments::rules::{
@@ -23,7 +24,12 @@ use crate::values::{ExperimentId, Label, VariantId, Weight};
 #[tracing::instrument(skip_all, fields(public_model_id = %new.public_model_id()))]
 pub async fn create(conn: &mut AsyncPgConnection, new: &NewExperiment) -> Result<Experiment> {
     new.check()?;
-    experiments::insert(conn, new).await
+    match experiments::insert(conn, new).await {
+        Err(error) if is_read_only_by_default(conn, &error) => {
+            transaction(conn, async |conn| experiments::insert(conn, new).await).await
+        }
+        created => created,
+    }
 }
 
 /// Changes an experiment's name or description at any time, and its public model id while it is a

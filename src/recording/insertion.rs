@@ -3,6 +3,7 @@
 use diesel_async::AsyncPgConnection;
 use std::collections::{HashMap, HashSet};
 
+use crate::database::transaction::{is_read_only_by_default, transaction};
 use crate::error::{Constraint, Error, Result};
 use crate::recording::statements::{many, one};
 use crate::recording::types::{Outcome, Record};
@@ -137,6 +138,19 @@ async fn insert_new(
     // One order for all transactions, so that concurrent insertions of the same ids can't deadlock.
     entries.sort_by_key(|entry| entry.id);
     entries.dedup_by_key(|entry| entry.id);
+    match insert_rows(conn, &entries).await {
+        Err(error) if is_read_only_by_default(conn, &error) => {
+            transaction(conn, async move |conn| insert_rows(conn, &entries).await).await
+        }
+        inserted => inserted,
+    }
+}
+
+/// Inserts entries of different ids in one statement.
+async fn insert_rows(
+    conn: &mut AsyncPgConnection,
+    entries: &[Entry<'_>],
+) -> Result<HashSet<UsageId>> {
     let usages: Vec<_> = entries.iter().filter_map(|entry| entry.usage).collect();
     let requests: Vec<_> =
         entries.iter().filter_map(|entry| Some((entry.id, entry.request?))).collect();

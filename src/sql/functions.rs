@@ -1,6 +1,8 @@
 //! PostgreSQL's functions that queries call and Diesel doesn't declare.
 
-use diesel::sql_types::{Array, BigInt, Jsonb, Nullable, Numeric, SingleValue, Text, Timestamptz};
+use diesel::sql_types::{
+    Array, BigInt, Jsonb, Nullable, Numeric, Oid, SingleValue, Text, Timestamptz,
+};
 
 #[diesel::declare_sql_function]
 extern "SQL" {
@@ -55,6 +57,12 @@ extern "SQL" {
 
     /// Whether the server is a standby that hasn't been promoted.
     fn pg_is_in_recovery() -> Bool;
+
+    /// Whether row-level security restricts what the current role sees of a table.
+    fn row_security_active(table: Oid) -> Bool;
+
+    /// Whether the current role has a privilege of a role.
+    fn pg_has_role(role: Oid, privilege: Text) -> Bool;
 
     /// The table with a name, if there is one.
     fn to_regclass(name: Text) -> Nullable<Oid>;

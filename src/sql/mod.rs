@@ -7,6 +7,7 @@ pub(crate) mod limit_one;
 pub(crate) mod literals;
 pub(crate) mod locks;
 pub(crate) mod page;
+pub(crate) mod policies;
 pub(crate) mod run;
 pub(crate) mod with;
 

@@ -107,9 +107,10 @@ several!(A B C D E F G H I J K L M N O P Q);
 
 /// The columns that a query says are never null, where the server can't tell: counts, values of
 /// functions, and the id by which requests were asked for.
-const ASSUMED: [&str; 28] = [
+const ASSUMED: [&str; 29] = [
     "database::language::lc_messages_query: current_setting",
     "database::migrations::history::exists_query: ?column?",
+    "database::row_security::is_hidden_query: exists",
     "database::server::role_query: pg_is_in_recovery",
     "database::server::role_query: current_setting",
     "reports::feedback::served_by_query: client_request_id",

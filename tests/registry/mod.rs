@@ -125,6 +125,7 @@ fn all() -> Vec<Query> {
     [
         database::language::queries(),
         database::migrations::history::queries(),
+        database::row_security::queries(),
         database::server::queries(),
         experiments::notify::queries(),
         recording::statements::many::queries(),

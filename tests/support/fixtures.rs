@@ -23,6 +23,7 @@ use std::net::TcpListener;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
+use url::Url;
 
 /// The API key that [`key`] encrypts.
 pub const API_KEY: &str = "sk-partner-1";
@@ -206,9 +207,23 @@ impl Role {
         Self(name)
     }
 
+    /// The role's name.
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+
     /// Grants or revokes, where `$role` is the role's name.
     pub async fn sql(&self, owner: &mut AsyncPgConnection, sql: &str) {
         raw(owner, &sql.replace("$role", &self.0)).await.unwrap();
+    }
+
+    /// Lets the role log in, and returns the URL by which it connects to the database of `url`.
+    pub async fn login(&self, owner: &mut AsyncPgConnection, url: &str) -> String {
+        self.sql(owner, "ALTER ROLE $role LOGIN PASSWORD 'secret'").await;
+        let mut url: Url = url.parse().unwrap();
+        url.set_username(&self.0).unwrap();
+        url.set_password(Some("secret")).unwrap();
+        url.into()
     }
 
     /// Makes the session of `conn` the role's.

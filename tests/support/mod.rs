@@ -24,8 +24,8 @@ use postgres::{Binaries, Server};
 /// Every database that a test creates or drops has this prefix.
 const PREFIX: &str = "model_experiments_test_";
 
-/// The migrated database of our own server that tests' databases are cloned from.
-const TEMPLATE: &str = "model_experiments_test_template";
+/// The migrated database of our own servers, from which tests' databases are cloned.
+pub const TEMPLATE: &str = "model_experiments_test_template";
 
 /// How to connect to `url`.
 #[track_caller]
@@ -178,6 +178,24 @@ impl Cluster {
     }
 }
 
+/// A private server with the migrated database [`TEMPLATE`] that standbys can follow.
+pub fn primary(binaries: &Binaries, settings: &[&str]) -> Server {
+    let binaries = &binaries;
+    // Not on the test's own runtime, which is blocked meanwhile.
+    let start = || Server::primary(binaries, &cached(binaries)?, settings);
+    std::thread::scope(|scope| scope.spawn(start).join().unwrap()).unwrap()
+}
+
+/// Waits until `standby` has replayed what `primary` has written.
+pub async fn until_replayed(primary: &mut AsyncPgConnection, standby: &mut AsyncPgConnection) {
+    let written = "SELECT pg_current_wal_insert_lsn()::text AS text";
+    let written = fixtures::text(primary, written).await;
+    let replayed =
+        format!("SELECT (pg_last_wal_replay_lsn() >= '{written}')::int::bigint AS number");
+    let has_replayed = async || fixtures::number(standby, &replayed).await == 1;
+    fixtures::eventually("the standby has replayed", has_replayed).await;
+}
+
 /// A cluster with the migrated template, made once for each version of PostgreSQL and of the
 /// schema.
 fn cached(binaries: &Binaries) -> io::Result<PathBuf> {
@@ -191,7 +209,7 @@ fn cached(binaries: &Binaries) -> io::Result<PathBuf> {
             conn.batch_execute(&create).await.map_err(io::Error::other)?;
             migrations::run(&options(&template)).await.map_err(io::Error::other)
         })?;
-        server.save(binaries, &cache)?;
+        server.save(&cache)?;
     }
     Ok(cache)
 }

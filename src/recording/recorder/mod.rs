@@ -45,7 +45,8 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::database::connect::ConnectOptions;
+use crate::database::connect::{ConnectOptions, answered};
+use crate::database::row_security::require_visible;
 use crate::error::{Error, Result};
 use crate::recording::recorder::capacity::Capacity;
 use crate::recording::recorder::intake::Intake;
@@ -60,6 +61,9 @@ use crate::recording::recorder::stage::Stage;
 use crate::recording::recorder::stage_queues::StageQueues;
 use crate::recording::recorder::timeouts::Timeouts;
 use crate::recording::types::Record;
+
+/// The tables that a recorder writes, and reads to compare.
+const TABLES: [&str; 2] = ["microdollar_usage", "model_experiment_request"];
 
 /// Records usages with their requests in batches, in the background.
 ///
@@ -176,7 +180,8 @@ impl Recorder {
     ///
     /// - [`Error::Configuration`] when an option is out of its limits, or the server refuses the
     ///   role, password, database or certificate;
-    /// - [`Error::Transient`] when the server can't be reached;
+    /// - [`Error::RowsHidden`] when row-level security hides every row of a table from the role;
+    /// - [`Error::Transient`] when the server can't be reached or takes no writes;
     /// - [`Error::Database`] when the server refuses the connection for another reason.
     ///
     /// # Cancellation
@@ -190,7 +195,9 @@ impl Recorder {
         options.check()?;
         let connect = connect.clone().primary();
         let first = Timeouts::of_batches(&options).apply(&connect);
-        let connected = first.connect_session().await?;
+        let mut connected = first.connect_session().await?;
+        let visible = require_visible(&mut connected.conn, &TABLES);
+        answered(options.write_timeout, visible).await?;
 
         let is_billing_first = options.billing_first;
         let capacity = Arc::new(Capacity::new(&options));

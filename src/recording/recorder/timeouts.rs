@@ -44,5 +44,8 @@ impl Timeouts {
             .connect_within(self.statement)
             .statement_timeout(self.statement)
             .session_setting("lock_timeout", milliseconds(self.lock).to_string())
+            // Most of its statements are outside of transactions.
+            .session_setting("default_transaction_isolation", "read committed")
+            .session_setting("default_transaction_read_only", "off")
     }
 }

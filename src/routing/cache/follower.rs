@@ -1,6 +1,5 @@
 //! The task that keeps a routing cache up to date.
 
-use diesel_async::AsyncPgConnection;
 use futures_util::FutureExt;
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -16,7 +15,7 @@ use crate::database::language::is_english;
 use crate::error::{Error, Result, Transient};
 use crate::routing::cache::clock::DatabaseClock;
 use crate::routing::cache::held::Held;
-use crate::routing::cache::listener::Listener;
+use crate::routing::cache::link::{Event, Link};
 use crate::routing::cache::options::RoutingOptions;
 use crate::routing::cache::pending::{Changed, MAX_IDS};
 use crate::routing::experiment::RoutedExperiment;
@@ -38,13 +37,12 @@ const PAUSE_RATIO: u32 = 4;
 /// The pause between two retries of experiments that couldn't be loaded.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Keeps the cache up to date, over two connections of its own.
+/// Keeps the cache up to date, over connections of its own.
 pub(super) struct Follower {
     connect: ConnectOptions,
     options: RoutingOptions,
     held: Arc<Held>,
-    listener: Listener,
-    conn: AsyncPgConnection,
+    link: Link,
     clock: DatabaseClock,
     /// The next poll: after the interval, or when a scheduled version becomes effective.
     poll_at: Instant,
@@ -56,28 +54,19 @@ pub(super) struct Follower {
 impl Follower {
     /// Connects, and loads every routed experiment.
     pub(super) async fn start(connect: ConnectOptions, options: RoutingOptions) -> Result<Self> {
-        let connect = connect
-            // Only the primary sends notifications.
-            .primary()
-            .connect_within(options.load_timeout)
-            .statement_timeout(options.load_timeout)
-            // The server would compile a large query anew each time, which takes longer than
-            // running it.
-            .session_setting("jit", "off");
-        let listener = Listener::start(&connect, options.load_timeout).await?;
-        let conn = connect.connect().await?;
+        let link = Link::start(&connect, &options).await?;
         let now = Instant::now();
         let mut follower = Self {
             connect,
             options,
             held: Arc::new(Held::new()),
-            listener,
-            conn,
+            link,
             clock: DatabaseClock::new(),
             poll_at: now,
             not_loaded: VecDeque::new(),
             retry_at: now,
         };
+        follower.held.metrics.listening.set(f64::from(follower.link.is_listening()));
         follower.poll().await?;
         Ok(follower)
     }
@@ -105,14 +94,22 @@ impl Follower {
         let mut earliest = Instant::now();
         loop {
             // A poll comes first, so that no flood of notifications delays it.
-            let changed = tokio::select! {
+            let event = tokio::select! {
                 biased;
                 () = sleep_until(self.poll_at.into()) => None,
-                changed = self.listener.changed(earliest) => Some(changed?),
+                event = self.link.event(earliest) => Some(event?),
             };
-            let Some(changed) = changed else {
-                self.poll().await?;
-                continue;
+            let changed = match event {
+                Some(Event::Changed(changed)) => changed,
+                Some(Event::Found(link)) => {
+                    tracing::info!("routing follows the primary");
+                    self.follow_by(*link).await?;
+                    continue;
+                }
+                None => {
+                    self.poll().await?;
+                    continue;
+                }
             };
             let start = Instant::now();
             self.load_changed(changed).await?;
@@ -127,7 +124,7 @@ impl Follower {
         if let Changed::Ids(ids) = changed {
             match self.reload(&ids).await {
                 // A poll finds out which of them it is.
-                Err(error) if is_of_statement(&error) => self.connect().await?,
+                Err(error) if is_of_statement(&error) => self.link.reconnect().await?,
                 reloaded => return reloaded,
             }
         }
@@ -138,17 +135,22 @@ impl Follower {
     async fn poll(&mut self) -> Result<()> {
         self.held.observe();
         let (asked, asked_coarsely) = (Instant::now(), coarsetime::Instant::now());
-        let load = query::load_fingerprints(&mut self.conn, self.clock.last());
-        let loaded = self.listener.answered(self.options.load_timeout, load).await?;
+        let seen = self.clock.last();
+        let load = async |conn: &mut _| query::load_fingerprints(conn, seen).await;
+        let loaded = self.link.ask(load).await?;
         self.clock.observe(loaded.now);
         let fingerprints = loaded.experiments;
+        if fingerprints.is_empty() {
+            // Hidden rows read as none, and their requests would fall through.
+            self.link.require_visible().await?;
+        }
         let changes = fingerprints.iter().filter_map(|(_, fingerprint)| fingerprint.next_change());
         self.poll_at = poll_at(asked, &self.options, &self.clock, changes.min());
         self.retry(&fingerprints).await?;
         for changed in self.held.snapshot.changed(&fingerprints).chunks(MAX_IDS) {
             match self.reload(changed).await {
                 Err(error) if is_of_statement(&error) => {
-                    self.connect().await?;
+                    self.link.reconnect().await?;
                     self.reload_each(changed, &fingerprints).await?;
                 }
                 reloaded => reloaded?,
@@ -202,9 +204,9 @@ impl Follower {
                 Err(error) if is_of_statement(&error) => error,
                 reloaded => return reloaded.map(|()| None),
             };
-            self.connect().await?;
+            self.link.reconnect().await?;
             let is_late = Instant::now() >= deadline;
-            if is_late || !error.is_unclear() || is_english(&mut self.conn).await? {
+            if is_late || !error.is_unclear() || self.link.ask(is_english).await? {
                 return Ok(Some(error));
             }
             sleep(delays.next().unwrap_or(MAX_DELAY)).await;
@@ -213,8 +215,9 @@ impl Follower {
 
     /// Loads the experiments that are routed on `public_model_ids`.
     async fn reload(&mut self, public_model_ids: &[String]) -> Result<()> {
-        let load = query::load_some(&mut self.conn, public_model_ids, self.clock.last());
-        let loaded = self.listener.answered(self.options.load_timeout, load).await?;
+        let seen = self.clock.last();
+        let load = async |conn: &mut _| query::load_some(conn, public_model_ids, seen).await;
+        let loaded = self.link.ask(load).await?;
         self.clock.observe(loaded.now);
         let mut experiments: HashMap<_, _> = loaded.experiments.into_iter().collect();
         let changes = experiments.values().filter_map(|of| of.fingerprint().next_change());
@@ -237,8 +240,8 @@ impl Follower {
     ) -> Result<impl Iterator<Item = (String, RoutedExperiment)>> {
         if !gone.is_empty() {
             let ids: Vec<_> = gone.iter().map(|(_, experiment)| experiment.id()).collect();
-            let list = query::list_completed(&mut self.conn, &ids);
-            let completed = self.listener.answered(self.options.load_timeout, list).await?;
+            let list = async |conn: &mut _| query::list_completed(conn, &ids).await;
+            let completed = self.link.ask(list).await?;
             gone.retain(|(_, experiment)| !completed.contains(&experiment.id()));
         }
         Ok(gone.into_iter().map(|(id, experiment)| (id, experiment.vanished())))
@@ -252,12 +255,6 @@ impl Follower {
                 report(id, experiment, snapshot.find(id).as_ref());
             }
         }));
-    }
-
-    /// Connects anew. On the connection before, a statement may still be running.
-    async fn connect(&mut self) -> Result<()> {
-        self.conn = self.connect.connect().await?;
-        Ok(())
     }
 
     async fn reconnect(&mut self) {
@@ -284,8 +281,13 @@ impl Follower {
 
     /// Connects, listens, and loads what changed since.
     async fn resume(&mut self) -> Result<()> {
-        self.listener = Listener::start(&self.connect, self.options.load_timeout).await?;
-        self.connect().await?;
+        let link = Link::start(&self.connect, &self.options).await?;
+        self.follow_by(link).await
+    }
+
+    async fn follow_by(&mut self, link: Link) -> Result<()> {
+        self.link = link;
+        self.held.metrics.listening.set(f64::from(self.link.is_listening()));
         self.poll().await
     }
 }

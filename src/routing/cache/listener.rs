@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_postgres::{AsyncMessage, Client};
 
-use crate::database::connect::{ConnectOptions, ConnectedClient};
+use crate::database::connect::{ConnectedClient, answered};
 use crate::database::driver::Messages;
 use crate::error::{Cause, Error, Result, Transient};
 use crate::experiments::notify::CHANNEL;
@@ -40,9 +40,9 @@ struct Heartbeat {
 }
 
 impl Listener {
-    /// Connects and listens. A later load misses no change: what it doesn't see is notified.
-    pub(super) async fn start(connect: &ConnectOptions, within: Duration) -> Result<Self> {
-        let ConnectedClient { client, messages, .. } = connect.connect_client().await?;
+    /// Listens. A later load misses no change: what it doesn't see is notified.
+    pub(super) async fn start(connected: ConnectedClient, within: Duration) -> Result<Self> {
+        let ConnectedClient { client, messages, .. } = connected;
         let client = Arc::new(client);
         let mut listener = Self {
             messages,
@@ -52,22 +52,15 @@ impl Listener {
         };
         let listen = format!("LISTEN {CHANNEL}");
         let listening = async { client.batch_execute(&listen).await.map_err(lost) };
-        listener.answered(within, listening).await?;
+        answered(within, listener.beside(listening)).await?;
         Ok(listener)
     }
 
-    /// The answer to what is asked on another connection. Notifications are received meanwhile.
-    pub(super) async fn answered<T>(
-        &mut self,
-        within: Duration,
-        asked: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
+    /// The outcome of what is asked on another connection. Notifications are received meanwhile.
+    pub(super) async fn beside<T>(&mut self, asked: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             biased;
-            answer = timeout(within, asked) => answer.unwrap_or_else(|_| {
-                let cause = format!("no answer within {within:?}");
-                Err(Error::transient(Transient::StatementTimeout, cause))
-            }),
+            answer = asked => answer,
             lost = self.receive_all() => lost.map(|never| match never {}),
         }
     }

@@ -11,6 +11,7 @@ const CONFIRMED: &str = "model_experiments_routing_confirmed_timestamp_seconds";
 const EXPERIMENTS: &str = "model_experiments_routing_experiments";
 const RELOADS: &str = "model_experiments_routing_reloads_total";
 const POLLS: &str = "model_experiments_routing_polls_total";
+const LISTENING: &str = "model_experiments_routing_listening";
 const RECONNECTS: &str = "model_experiments_routing_reconnects_total";
 
 /// Handles that are looked up once, so that counting a pick is one addition.
@@ -23,6 +24,7 @@ pub(super) struct Metrics {
     pub(super) age: Gauge,
     pub(super) confirmed: Gauge,
     pub(super) experiments: Gauge,
+    pub(super) listening: Gauge,
     pub(super) reloads: Counter,
     pub(super) polls: Counter,
     pub(super) reconnects: Counter,
@@ -42,6 +44,10 @@ impl Metrics {
             "Unix time at which the cache was last known to be up to date"
         );
         metrics::describe_gauge!(EXPERIMENTS, "Experiments that are active, paused or vanished");
+        metrics::describe_gauge!(
+            LISTENING,
+            "1 where notifications arrive, 0 where polls alone find changes"
+        );
         metrics::describe_counter!(RELOADS, "Public model ids that were loaded anew");
         metrics::describe_counter!(POLLS, "Polls of all fingerprints");
         metrics::describe_counter!(RECONNECTS, "Reconnects to the database");
@@ -54,6 +60,7 @@ impl Metrics {
             age: gauge!(AGE),
             confirmed: gauge!(CONFIRMED),
             experiments: gauge!(EXPERIMENTS),
+            listening: gauge!(LISTENING),
             reloads: counter!(RELOADS),
             polls: counter!(POLLS),
             reconnects: counter!(RECONNECTS),

@@ -4,6 +4,7 @@ mod clock;
 mod follower;
 mod freshness;
 mod held;
+mod link;
 mod listener;
 mod metrics;
 mod options;
@@ -55,6 +56,9 @@ use crate::routing::unavailable::Unavailable;
 /// While the database can't be reached, the cache serves what it holds until that is older than
 /// [`max_staleness`](RoutingOptions::max_staleness). Past that, every model is unavailable.
 ///
+/// Row-level security that hides every experiment counts as an outage. What a policy hides is
+/// routed as if it weren't there.
+///
 /// An experiment that can't be served is unavailable by itself, and is logged once as an error:
 ///
 /// - A version is unreadable, or another writer made it so much longer than can be published that
@@ -100,9 +104,11 @@ use crate::routing::unavailable::Unavailable;
 /// The cache ignores the notification of an id that breaks the rule of
 /// [`PublicModelId`](crate::values::PublicModelId). A poll finds the change.
 ///
-/// Notifications need a session on the primary. Behind a proxy that pools transactions, give the
-/// cache the server's own URL, or it relies on polls. Of several hosts in the URL it takes the one
-/// that takes writes.
+/// # Standbys and poolers
+///
+/// Only a primary sends notifications, and only to a session. Of several hosts in the URL the cache
+/// takes the primary. With [`allow_standby`](RoutingOptions::allow_standby) it follows a standby by
+/// polls alone while no primary can be had.
 ///
 /// # Metrics
 ///
@@ -118,6 +124,7 @@ use crate::routing::unavailable::Unavailable;
 /// | `age_seconds` | gauge | Age, set on each poll or failed attempt |
 /// | `confirmed_timestamp_seconds` | gauge | Unix time at which the cache was last up to date |
 /// | `experiments` | gauge | Experiments that are active, paused or vanished |
+/// | `listening` | gauge | 1 where notifications arrive, 0 where polls alone find changes |
 ///
 /// An `outcome` is `served`, `not_experimented`, `paused`, `unavailable` or `stale`.
 ///
@@ -143,7 +150,9 @@ impl RoutingCache {
     /// - [`Error::Configuration`](crate::Error::Configuration) when the URL or an option can't be
     ///   used;
     /// - [`Error::Transient`](crate::Error::Transient) when the database can't be reached or
-    ///   doesn't answer in time;
+    ///   doesn't answer in time, or is a standby that isn't allowed;
+    /// - [`Error::RowsHidden`](crate::Error::RowsHidden) when row-level security hides every row of
+    ///   a table from the role;
     /// - [`Error::Database`](crate::Error::Database) when it lacks the tables.
     ///
     /// # Panics

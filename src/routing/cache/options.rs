@@ -24,6 +24,12 @@ pub struct RoutingOptions {
     /// experiments, or one that couldn't be loaded with others. The default is 10 seconds. Past it,
     /// a poll counts the connection as lost, and an experiment loaded by itself is unavailable.
     pub(super) load_timeout: Duration,
+    /// Whether the cache may follow a standby while no primary can be had. The default is `false`.
+    ///
+    /// A standby sends no notifications, so that polls alone find what it has replayed. Meanwhile
+    /// the cache looks for a primary every 2 seconds, and goes over to it. A standby may lag: the
+    /// cache may answer by an older state than before, and its age doesn't include the lag.
+    pub(super) allow_standby: bool,
 }
 
 impl Default for RoutingOptions {
@@ -32,6 +38,7 @@ impl Default for RoutingOptions {
             poll_interval: Duration::from_secs(5),
             max_staleness: Duration::from_secs(600),
             load_timeout: Duration::from_secs(10),
+            allow_standby: false,
         }
     }
 }

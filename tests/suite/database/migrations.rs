@@ -1,15 +1,23 @@
 //! The migrations: applied once, beside a host's own tables, and reverted without a trace.
 
 use crate::support::fixtures::{
-    Counts, Role, active, counts, eventually, number, option, raw, record_one, request, text,
+    Counts, Role, active, counts, eventually, number, option, pid, raw, record_one, request, text,
+    until_blocked,
 };
+use crate::support::log::Log;
 use crate::support::{TestDatabase, dump, options, repository};
 use diesel_async::AsyncPgConnection;
+use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
+use diesel_migrations::{FileBasedMigrations, MigrationHarness};
 use futures_util::future::join_all;
 use model_experiments::recording::{self, Outcome, Usage};
 use model_experiments::{Error, migrations};
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
+use tokio::runtime::Handle;
+use uuid::Uuid;
 
 const SECOND: &str = "2026-11-22-000002_create_model_experiments";
 
@@ -143,6 +151,137 @@ async fn a_role_that_may_only_read_the_record_keeps_no_run_waiting() {
     assert!(matches!(outcome, Err(Error::Migration(_))), "{outcome:?}");
     raw(other, "ROLLBACK").await.unwrap();
     role.drop(conn).await;
+}
+
+#[tokio::test]
+async fn a_role_that_may_write_nothing_runs_nothing_where_nothing_is_pending() {
+    let db = TestDatabase::new().await;
+    let conn = &mut db.connect().await;
+    let role = Role::new(conn, "GRANT SELECT ON __diesel_schema_migrations TO $role").await;
+    role.sql(conn, "ALTER ROLE $role SET default_transaction_read_only = on").await;
+    let reader = options(&role.login(conn, &db.url()).await);
+    // A run waits for whoever has locked the record, if it writes.
+    lock_record(conn).await;
+    let wait = Duration::from_millis(20);
+    assert_eq!(migrations::run_within(&reader, wait).await.unwrap(), [""; 0]);
+    assert_eq!(migrations::pending(&reader).await.unwrap(), [""; 0]);
+    raw(conn, "ROLLBACK; DELETE FROM __diesel_schema_migrations").await.unwrap();
+    assert_eq!(migrations::pending(&reader).await.unwrap(), names());
+    let outcome = migrations::run_within(&reader, wait).await;
+    assert!(matches!(outcome, Err(Error::Database(_))), "{outcome:?}");
+    role.drop(conn).await;
+}
+
+#[tokio::test]
+async fn a_role_with_other_defaults_of_transactions_applies_migrations() {
+    let db = TestDatabase::empty().await;
+    let conn = &mut db.connect().await;
+    let role = Role::new(conn, "GRANT CREATE, USAGE ON SCHEMA public TO $role").await;
+    role.sql(
+        conn,
+        "ALTER ROLE $role SET default_transaction_read_only = on;
+         ALTER ROLE $role SET default_transaction_isolation = 'serializable'",
+    )
+    .await;
+    let owner = options(&role.login(conn, &db.url()).await);
+    assert_eq!(migrations::run(&owner).await.unwrap(), names());
+    assert_eq!(migrations::run(&owner).await.unwrap(), [""; 0]);
+    role.drop(conn).await;
+}
+
+#[tokio::test]
+async fn who_is_waited_for_is_logged_once() {
+    let db = TestDatabase::empty().await;
+    let (log, _guard) = Log::of_thread();
+    let other = &mut db.connect().await;
+    lock_record(other).await;
+    let holder = pid(other).await;
+    let waits = || log.lines().into_iter().filter(|line| line.contains("waiting for who"));
+    let options = db.options();
+    let (applied, ()) = tokio::join!(migrations::run(&options), async {
+        let watcher = &mut db.connect().await;
+        eventually("the wait is logged", async || {
+            pid(watcher).await;
+            waits().count() == 1
+        })
+        .await;
+        until_blocked(watcher).await;
+        raw(other, "COMMIT").await.unwrap();
+    });
+    assert_eq!(applied.unwrap(), names());
+    let waits: Vec<_> = waits().collect();
+    assert_eq!(waits.len(), 1, "{waits:?}");
+    assert!(waits[0].contains(" INFO ") && waits[0].contains(&format!("holder={holder}")));
+}
+
+#[tokio::test]
+async fn a_run_whose_connection_is_lost_goes_on_over_another() {
+    const BLOCKED: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let db = TestDatabase::empty().await;
+    let (options, other) = (db.options(), &mut db.connect().await);
+    lock_record(other).await;
+    let (applied, ()) = tokio::join!(migrations::run(&options), async {
+        let watcher = &mut db.connect().await;
+        until_blocked(watcher).await;
+        raw(watcher, BLOCKED).await.unwrap();
+        // The second migration waits for a table of that name.
+        let create = "COMMIT; BEGIN; CREATE TABLE model_experiment_variant (host_column text)";
+        raw(other, create).await.unwrap();
+        let applied = "SELECT count(*) AS number FROM __diesel_schema_migrations";
+        eventually("the first is applied", async || number(watcher, applied).await == 1).await;
+        until_blocked(watcher).await;
+        raw(watcher, BLOCKED).await.unwrap();
+        raw(other, "ROLLBACK").await.unwrap();
+    });
+    assert_eq!(applied.unwrap(), names());
+}
+
+/// Applies a host's own migrations as Diesel's harness does. Returns whether that succeeded.
+fn migrate_host(runtime: &Handle, db: &TestDatabase, directory: &Path) -> bool {
+    let conn = runtime.block_on(db.connect());
+    let conn = &mut AsyncConnectionWrapper::<AsyncPgConnection>::from(conn);
+    let source = FileBasedMigrations::from_path(directory).unwrap();
+    conn.run_pending_migrations(source).is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_applies_its_own_migrations_at_the_same_moment_fails_no_run() {
+    const DATABASES: usize = 12;
+    const SERVICES: usize = 8;
+
+    let directory = std::env::temp_dir().join(format!("model-experiments-{}", Uuid::now_v7()));
+    let migration = directory.join("2026-01-01-000000_create_host_table");
+    std::fs::create_dir_all(&migration).unwrap();
+    let up = "CREATE TABLE IF NOT EXISTS host_table (id bigint PRIMARY KEY)";
+    std::fs::write(migration.join("up.sql"), up).unwrap();
+
+    let mut hosts = 0;
+    for _ in 0..DATABASES {
+        let db = Arc::new(TestDatabase::empty().await);
+        let start = Arc::new(Barrier::new(2 * SERVICES));
+        let runtime = Handle::current();
+        let services: Vec<_> = (0..2 * SERVICES)
+            .map(|at| {
+                let (runtime, db) = (runtime.clone(), Arc::clone(&db));
+                let (start, directory) = (Arc::clone(&start), directory.clone());
+                std::thread::spawn(move || {
+                    start.wait();
+                    if at % 2 == 0 {
+                        return Ok(usize::from(migrate_host(&runtime, &db, &directory)));
+                    }
+                    runtime.block_on(migrations::run(&db.options())).map(|_| 0)
+                })
+            })
+            .collect();
+        for service in services {
+            hosts += tokio::task::block_in_place(|| service.join()).unwrap().unwrap();
+        }
+        assert_eq!(migrations::pending(&db.options()).await.unwrap(), [""; 0]);
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
+    // A host whose harness lost a race starts again, which is not ours to mend.
+    assert!(hosts > 0);
 }
 
 #[tokio::test]

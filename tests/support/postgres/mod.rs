@@ -5,12 +5,13 @@
 mod account;
 mod binaries;
 mod files;
+mod replication;
 
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{Child, ChildStdin, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use account::Account;
@@ -41,10 +42,19 @@ const WATCHDOG: &str = r#"
             wait $server $log
             server=
             rm "$dir/data/postmaster.pid" ;;
+        stop)
+            kill -INT $server
+            wait $server $log
+            server= ;;
         start)
             start "$@" ;;
+        freeze)
+            kill -STOP $server $(pgrep -P $server) ;;
+        thaw)
+            kill -CONT $server $(pgrep -P $server) ;;
         esac
     done
+    kill -CONT $server $(pgrep -P $server) 2>/dev/null
     kill -QUIT $server 2>/dev/null
     wait $server
     cd / && rm -rf "$dir"
@@ -87,7 +97,7 @@ impl Server {
         template: Option<&Path>,
         configure: impl FnOnce(&Path) -> io::Result<Vec<String>>,
     ) -> io::Result<Self> {
-        Self::start_below(&files::fastest(), binaries, template, configure)
+        Self::start_below(&files::fastest(), binaries, cluster(binaries, template), configure)
     }
 
     /// Starts a server with a new, empty cluster on a disk, which has after a crash what it
@@ -95,17 +105,18 @@ impl Server {
     pub fn durable(binaries: &Binaries, settings: &[&str]) -> io::Result<Self> {
         let settings =
             DURABLE.iter().chain(settings).map(|setting| (*setting).to_owned()).collect();
-        Self::start_below(files::DISK.as_ref(), binaries, None, |_| Ok(settings))
+        let cluster = cluster(binaries, None);
+        Self::start_below(files::DISK.as_ref(), binaries, cluster, |_| Ok(settings))
     }
 
     fn start_below(
         base: &Path,
         binaries: &Binaries,
-        template: Option<&Path>,
+        cluster: impl FnOnce(Account, &Path) -> io::Result<()>,
         configure: impl FnOnce(&Path) -> io::Result<Vec<String>>,
     ) -> io::Result<Self> {
         let directory = files::temporary_directory(base)?;
-        Self::start_in(binaries, &directory, template, configure).inspect_err(|_| {
+        Self::start_in(binaries, &directory, cluster, configure).inspect_err(|_| {
             let _ = fs::remove_dir_all(&directory);
         })
     }
@@ -113,16 +124,12 @@ impl Server {
     fn start_in(
         binaries: &Binaries,
         directory: &Path,
-        template: Option<&Path>,
+        cluster: impl FnOnce(Account, &Path) -> io::Result<()>,
         configure: impl FnOnce(&Path) -> io::Result<Vec<String>>,
     ) -> io::Result<Self> {
         let account = Account::for_server()?;
         account.own(directory)?;
-        let data = directory.join("data");
-        match template {
-            Some(template) => files::copy(template, &data)?,
-            None => init(binaries, account, directory, &data)?,
-        }
+        cluster(account, directory)?;
         let settings = configure(directory)?;
         account.own_all(directory)?;
         let port = settings
@@ -172,22 +179,26 @@ impl Server {
         self.wait_until("start again", || self.is_ready())
     }
 
+    /// Stops the server in good order. [`restart`](Self::restart) starts it again.
+    pub fn stop(&mut self) -> io::Result<()> {
+        self.order("stop")?;
+        self.wait_until("stop", || !self.pid_file().exists())
+    }
+
     /// Stops the server in good order and copies its cluster to `to`, to start others from.
-    pub fn save(self, binaries: &Binaries, to: &Path) -> io::Result<()> {
-        let data = self.directory.join("data");
-        let stop = self
-            .account
-            .command(binaries.directory().join("pg_ctl"), &self.directory)
-            .args(["-m", "fast", "-w", "stop", "-D"])
-            .arg(&data)
-            .output()?;
-        if !stop.status.success() {
-            return Err(io::Error::other(format!(
-                "pg_ctl: {}",
-                String::from_utf8_lossy(&stop.stderr)
-            )));
-        }
-        files::save(&data, to)
+    pub fn save(mut self, to: &Path) -> io::Result<()> {
+        self.stop()?;
+        files::save(&self.directory.join("data"), to)
+    }
+
+    /// Stops every process where it is: the server accepts connections and says nothing.
+    pub fn freeze(&mut self) -> io::Result<()> {
+        self.order("freeze")
+    }
+
+    /// Lets the processes of a frozen server go on.
+    pub fn thaw(&mut self) -> io::Result<()> {
+        self.order("thaw")
     }
 
     fn order(&mut self, order: &str) -> io::Result<()> {
@@ -218,8 +229,10 @@ impl Server {
 
     /// Line 8 of postmaster.pid is what `pg_ctl -w` waits for.
     fn is_ready(&self) -> bool {
-        fs::read_to_string(self.pid_file())
-            .is_ok_and(|pid| pid.lines().nth(7).is_some_and(|line| line.trim() == "ready"))
+        fs::read_to_string(self.pid_file()).is_ok_and(|pid| {
+            let line = pid.lines().nth(7).unwrap_or_default();
+            ["ready", "standby"].contains(&line.trim())
+        })
     }
 
     fn pid_file(&self) -> PathBuf {
@@ -238,16 +251,31 @@ impl Drop for Server {
     }
 }
 
-fn init(binaries: &Binaries, account: Account, directory: &Path, data: &Path) -> io::Result<()> {
+/// Makes the cluster of a server in a directory: a copy of `template`, or a new one.
+fn cluster(
+    binaries: &Binaries,
+    template: Option<&Path>,
+) -> impl FnOnce(Account, &Path) -> io::Result<()> {
+    move |account, directory| match template {
+        Some(template) => files::copy(template, &directory.join("data")),
+        None => init(binaries, account, directory),
+    }
+}
+
+fn init(binaries: &Binaries, account: Account, directory: &Path) -> io::Result<()> {
     let init = account
         .command(binaries.directory().join("initdb"), directory)
-        .arg("-D")
-        .arg(data)
-        .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"])
+        .args(["-D", "data", "-U", "postgres", "-A", "trust", "-E", "UTF8"])
+        .args(["--no-locale", "--no-sync"])
         .output()?;
-    if init.status.success() {
-        Ok(())
-    } else {
-        Err(io::Error::other(format!("initdb: {}", String::from_utf8_lossy(&init.stderr))))
+    succeeded("initdb", &init)
+}
+
+/// The error of a program that failed, with what it said.
+fn succeeded(program: &str, output: &Output) -> io::Result<()> {
+    if output.status.success() {
+        return Ok(());
     }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(format!("{program}: {errors}")))
 }

@@ -98,6 +98,7 @@ async fn counts_what_it_does() {
     assert!(age >= 0.0 && (now - confirmed).abs() < 600.0, "{age} {confirmed}");
     let expected = [
         ("experiments", 2.0),
+        ("listening", 1.0),
         ("picks_total not_experimented", 1.0),
         ("picks_total paused", 2.0),
         ("picks_total served", 3.0),
