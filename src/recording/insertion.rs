@@ -97,21 +97,17 @@ pub(super) async fn insert(
     let mut outcomes: Vec<Option<Result<Outcome>>> = entries.iter().map(invalid).collect();
     let mut pending: Vec<usize> =
         (0..entries.len()).filter(|index| outcomes[*index].is_none()).collect();
+    // Most are new, and take one statement.
+    let new = pending.iter().map(|index| entries[*index]).collect();
+    let inserted = insert_new(conn, new).await?;
+    note_inserted(&inserted, &entries, &mut pending, &mut outcomes);
     for _ in 0..MAX_ROUNDS {
         if pending.is_empty() {
             break;
         }
-        let new = pending.iter().map(|index| entries[*index]).collect();
-        let mut inserted = insert_new(conn, new).await?;
-        pending.retain(|index| {
-            let is_inserted = inserted.remove(&entries[*index].id);
-            if is_inserted {
-                outcomes[*index] = Some(Ok(Outcome::Recorded));
-            }
-            !is_inserted
-        });
-        let ids = pending.iter().map(|index| entries[*index].id).collect();
-        let stored = list_stored(conn, ids).await?;
+        let rest = pending.iter().map(|index| entries[*index]).collect();
+        let (inserted, stored) = insert_and_list(conn, rest).await?;
+        note_inserted(&inserted, &entries, &mut pending, &mut outcomes);
         pending.retain(|index| {
             outcomes[*index] = entries[*index].compare(&stored);
             outcomes[*index].is_none()
@@ -130,11 +126,47 @@ pub(super) async fn insert(
     }
 }
 
+/// Takes the first pending entry of each inserted id for recorded.
+fn note_inserted(
+    inserted: &HashSet<UsageId>,
+    entries: &[Entry<'_>],
+    pending: &mut Vec<usize>,
+    outcomes: &mut [Option<Result<Outcome>>],
+) {
+    let mut inserted = inserted.clone();
+    pending.retain(|index| {
+        let is_inserted = inserted.remove(&entries[*index].id);
+        if is_inserted {
+            outcomes[*index] = Some(Ok(Outcome::Recorded));
+        }
+        !is_inserted
+    });
+}
+
+/// Inserts entries that are new, and lists the others as they are stored.
+///
+/// One transaction, since a load balancer may send a `SELECT` to a standby, which lags, but not one
+/// behind a write of the same transaction.
+async fn insert_and_list(
+    conn: &mut AsyncPgConnection,
+    entries: Vec<Entry<'_>>,
+) -> Result<(HashSet<UsageId>, Stored)> {
+    transaction(conn, async |conn| {
+        let ids = entries.iter().map(|entry| entry.id).collect();
+        let inserted = insert_new(conn, entries).await?;
+        Ok((inserted, list_stored(conn, ids).await?))
+    })
+    .await
+}
+
 /// Inserts the first entry of each id unless it is stored already; returns the inserted ids.
 async fn insert_new(
     conn: &mut AsyncPgConnection,
     mut entries: Vec<Entry<'_>>,
 ) -> Result<HashSet<UsageId>> {
+    if entries.is_empty() {
+        return Ok(HashSet::new());
+    }
     // One order for all transactions, so that concurrent insertions of the same ids can't deadlock.
     entries.sort_by_key(|entry| entry.id);
     entries.dedup_by_key(|entry| entry.id);

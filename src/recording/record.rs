@@ -26,8 +26,8 @@ const MAX_TEXT_BYTES: usize = 512 << 20;
 
 /// Records a usage with its request in one statement: both or neither, in one round trip.
 ///
-/// A usage that was recorded earlier without a request gets its request now. Another round trip
-/// compares a record that is stored already.
+/// A usage that was recorded earlier without a request gets its request now. A transaction compares
+/// a record that is stored already.
 ///
 /// # Errors
 ///
