@@ -1,8 +1,9 @@
 //! The task that drives a connection, and closes it when the server is silent.
 
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
+use std::pin::pin;
 use tokio_postgres::tls::TlsStream;
 use tokio_postgres::{AsyncMessage, Connection, Socket};
 use tracing::{debug, warn};
@@ -40,11 +41,12 @@ pub(super) async fn drive_during<T>(
             }
         }
     };
+    let mut asked = pin!(asked);
     tokio::select! {
-        // The server says why before it hangs up.
         biased;
-        answer = asked => answer,
-        error = ended => Err(error),
+        answer = &mut asked => answer,
+        // The server says why before it hangs up.
+        error = ended => asked.now_or_never().unwrap_or(Err(error)),
     }
 }
 
