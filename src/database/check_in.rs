@@ -12,7 +12,6 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::database::manager::{Manager, WatchedConnection};
-use crate::database::pooling::Pooling;
 use crate::database::session::Condition;
 
 /// Makes a session what it was at its start, in one round trip: `DISCARD ALL`, except for the
@@ -72,10 +71,8 @@ fn spawn(work: impl Future<Output = ()> + Send + 'static) {
 }
 
 async fn reset(mut object: Object<Manager>) {
-    let settings = match object.pooling {
-        Pooling::Session => object.connect.settings_sql(),
-        Pooling::Transaction => String::new(),
-    };
+    let settings =
+        if object.pooling.keeps_session() { object.connect.settings_sql() } else { String::new() };
     let reset = format!("{RESET};{settings}");
     match timeout(RESET_TIMEOUT, object.conn.batch_execute(&reset)).await {
         Ok(Ok(())) => object.session.mark_clean(),
@@ -95,12 +92,11 @@ async fn reset(mut object: Object<Manager>) {
 /// A request to cancel is lost on a server that hasn't begun the statement. It is repeated until
 /// the server answers an empty statement, which comes after all others.
 async fn cancel(mut watched: WatchedConnection) {
-    let token = watched.conn.cancel_token();
     let answered = async {
         let mut last = pin!(watched.conn.batch_execute(""));
         let mut delay = CANCEL_DELAY;
         while timeout(delay, &mut last).await.is_err() {
-            if let Err(error) = watched.connect.cancel(&token).await {
+            if let Err(error) = watched.cancel.send().await {
                 debug!(%error, "the request to cancel a statement failed");
             }
             delay *= 2;

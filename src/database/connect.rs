@@ -4,13 +4,17 @@ use diesel_async::AsyncPgConnection;
 use futures_util::FutureExt;
 use std::fmt;
 use std::iter::once;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
-use tokio_postgres::{CancelToken, Client, Config, NoTls};
+use tokio_postgres::{Client, Config, NoTls};
 
+use crate::database::cancel::CancelRequest;
 use crate::database::cancel_key::process_id;
-use crate::database::driver::{self, Messages, Probe, drive_during};
+use crate::database::driver::{self, Inquiry, Messages, drive_during};
 use crate::database::host::HostAddress;
+use crate::database::inquiries::Inquiries;
 use crate::database::language::warn_once;
 use crate::database::pooling::{Pooler, Pooling, require_tracking};
 use crate::database::refusal::{refused, unusable};
@@ -69,9 +73,10 @@ const GRACE: Duration = Duration::from_secs(5);
 /// a statement begins: a connection on which a user sets another has no such limit. A statement
 /// whose future was dropped counts as unanswered until a later one is answered.
 ///
-/// A server that leaves a statement unanswered for 3 seconds is asked over another connection. If it
-/// doesn't answer that within `connect_timeout` either, as a frozen one doesn't, the connection is
-/// closed at once. Behind a pooler this isn't asked.
+/// Where the URL names several hosts, one that leaves a statement unanswered for 3 seconds is asked
+/// over another connection, at most every 3 seconds. If it doesn't answer that within
+/// `connect_timeout` either, as a frozen one doesn't, the connection is closed at once. A pooler
+/// isn't asked.
 ///
 /// Unless the URL says otherwise, a network that carries nothing any more is noticed within seconds
 /// by TCP itself.
@@ -91,6 +96,7 @@ pub struct ConnectOptions {
     settings: Vec<Setting>,
     /// Settings that matter only where a session keeps them.
     session_settings: Vec<Setting>,
+    inquiries: Arc<Inquiries>,
 }
 
 /// A connection, its session, and how long that stays with it.
@@ -98,6 +104,7 @@ pub(crate) struct Connected {
     pub(crate) conn: AsyncPgConnection,
     pub(super) session: Session,
     pub(crate) pooling: Pooling,
+    pub(super) cancel: CancelRequest,
 }
 
 /// A connection without Diesel. Its messages are to be polled.
@@ -105,14 +112,8 @@ pub(crate) struct ConnectedClient {
     pub(crate) client: Client,
     pub(crate) messages: Messages,
     pub(crate) pooling: Pooling,
-    /// The host of the server itself; `None` behind a pooler.
-    host: Option<HostAddress>,
-}
-
-/// What is at the other end.
-enum Peer {
-    Server,
-    Pooler,
+    host: HostAddress,
+    cancel: CancelRequest,
 }
 
 impl ConnectOptions {
@@ -146,6 +147,7 @@ impl ConnectOptions {
             statement_timeout: statement_timeout.unwrap_or(STATEMENT_TIMEOUT),
             settings: settings.into_iter().map(|(name, value)| Setting { name, value }).collect(),
             session_settings: Vec::new(),
+            inquiries: Arc::default(),
         })
     }
 
@@ -239,19 +241,22 @@ impl ConnectOptions {
 
     /// Connects, and watches the session.
     pub(crate) async fn connect_session(&self) -> Result<Connected> {
-        let ConnectedClient { client, messages, pooling, host } = self.connect_client().await?;
+        let ConnectedClient { client, messages, pooling, host, cancel } =
+            self.connect_client().await?;
         let limit = (!self.statement_timeout.is_zero()).then(|| self.statement_timeout + GRACE);
         let session = Session::new(limit);
-        let probe = host.map(|host| {
+        // There is a host to go on to. A pooler may have no session to spare for the inquiry.
+        let is_asked = self.hosts.len() > 1 && pooling == Pooling::None;
+        let inquiry = is_asked.then(|| {
             let connect = self.clone();
-            Box::new(move || connect.clone().is_silent(host.clone()).boxed()) as Probe
+            Box::new(move || connect.clone().is_silent(host.clone()).boxed()) as Inquiry
         });
-        driver::spawn(messages, session.clone(), probe);
+        driver::spawn(messages, session.clone(), inquiry);
         let connected =
             async { AsyncPgConnection::try_from(client).await.map_err(Error::from_connection) };
         let mut conn = answered(self.connect_timeout, connected).await?;
         session.watch(&mut conn);
-        Ok(Connected { conn, session, pooling })
+        Ok(Connected { conn, session, pooling, cancel })
     }
 
     /// Connects without Diesel, to the first host that can be had.
@@ -276,18 +281,11 @@ impl ConnectOptions {
 
     /// Whether the host doesn't answer a new connection, as a frozen one doesn't.
     async fn is_silent(self, host: HostAddress) -> bool {
-        let connected = self.connect_to_host(&host, TargetSession::Any).await;
-        matches!(connected, Err(Error::Transient { kind: Transient::ConnectionLost, .. }))
-    }
-
-    /// Asks the server to cancel the running statement of the connection that `token` is of. The
-    /// server doesn't say whether there was one.
-    pub(crate) async fn cancel(&self, token: &CancelToken) -> Result<()> {
-        let asked = match self.tls.clone() {
-            Some(tls) => token.cancel_query(tls).await,
-            None => token.cancel_query(NoTls).await,
+        let ask = async {
+            let connected = self.connect_to_host(&host, TargetSession::Any).await;
+            matches!(connected, Err(Error::Transient { kind: Transient::ConnectionLost, .. }))
         };
-        asked.map_err(refused)
+        self.inquiries.is_silent(&host, ask).await
     }
 
     /// Connects to the first address of the host that can be had.
@@ -298,14 +296,10 @@ impl ConnectOptions {
     ) -> Result<ConnectedClient> {
         let mut failure = None;
         for address in answered(self.connect_timeout, host.addresses()).await? {
-            let config = host.config(&self.config, address);
-            match answered(self.connect_timeout, self.connect_to(&config, target)).await {
+            let connected = self.connect_to_address(host, address, target);
+            match answered(self.connect_timeout, connected).await {
                 Err(error @ Error::Transient { .. }) => failure = Some(error),
-                Ok((connected, Peer::Server)) => {
-                    return Ok(ConnectedClient { host: Some(host.clone()), ..connected });
-                }
-                Ok((connected, Peer::Pooler)) => return Ok(connected),
-                Err(error) => return Err(error),
+                connected => return connected,
             }
         }
         let no_address = || Error::transient(Transient::ConnectionLost, "the host has no address");
@@ -313,11 +307,13 @@ impl ConnectOptions {
     }
 
     /// Connects to one address, and prepares the session.
-    async fn connect_to(
+    async fn connect_to_address(
         &self,
-        config: &Config,
+        host: &HostAddress,
+        address: Option<IpAddr>,
         target: TargetSession,
-    ) -> Result<(ConnectedClient, Peer)> {
+    ) -> Result<ConnectedClient> {
+        let config = host.config(&self.config, address);
         let (client, mut messages) = match self.tls.clone() {
             Some(tls) => {
                 let (client, connection) = config.connect(tls).await.map_err(refused)?;
@@ -329,27 +325,32 @@ impl ConnectOptions {
             }
         };
         let prepared = self.prepare(&client, target);
-        let (pooling, peer) = drive_during(&mut messages, prepared).await?;
-        Ok((ConnectedClient { client, messages, pooling, host: None }, peer))
+        let pooling = drive_during(&mut messages, prepared).await?;
+        let cancel = CancelRequest::new(&client, &config, self.tls.clone());
+        Ok(ConnectedClient { client, messages, pooling, host: host.clone(), cancel })
     }
 
     /// Finds out what is at the other end, and sets what its session keeps.
-    async fn prepare(&self, client: &Client, target: TargetSession) -> Result<(Pooling, Peer)> {
+    async fn prepare(&self, client: &Client, target: TargetSession) -> Result<Pooling> {
         let server = ServerState::of(client).await?;
         warn_once(&server.lc_messages);
         if !target.accepts(server.role) {
             return Err(target.mismatch());
         }
         let is_direct = process_id(&client.cancel_token()).await == Some(server.process_id);
-        let peer = if is_direct { Peer::Server } else { Peer::Pooler };
-        if is_direct || self.pooler == Some(Pooler::Session) {
+        let pooling = match self.pooler {
+            _ if is_direct => Pooling::None,
+            Some(Pooler::Session) => Pooling::Session,
+            None => Pooling::Transaction,
+        };
+        if pooling.keeps_session() {
             client.batch_execute(&self.settings_sql()).await.map_err(refused)?;
-            return Ok((Pooling::Session, peer));
+            return Ok(pooling);
         }
         require_tracking(client).await?;
         match self.settings.first() {
             Some(setting) => Err(setting.not_kept()),
-            None => Ok((Pooling::Transaction, peer)),
+            None => Ok(pooling),
         }
     }
 }

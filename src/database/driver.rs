@@ -15,7 +15,7 @@ use crate::error::{Cause, Error, Result, Transient};
 pub(crate) type Messages = BoxStream<'static, Result<AsyncMessage, tokio_postgres::Error>>;
 
 /// Asks a server over another connection whether it is silent.
-pub(super) type Probe = Box<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
+pub(super) type Inquiry = Box<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
 
 /// The messages of a connection.
 pub(super) fn messages<S>(mut connection: Connection<Socket, S>) -> Messages
@@ -57,7 +57,7 @@ pub(super) async fn drive_during<T>(
 /// would wait without end.
 ///
 /// `is_silent` asks the server over another connection.
-pub(super) fn spawn(mut messages: Messages, session: Session, is_silent: Option<Probe>) {
+pub(super) fn spawn(mut messages: Messages, session: Session, is_silent: Option<Inquiry>) {
     tokio::spawn(async move {
         let ended = async {
             while let Some(message) = messages.next().await {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
+use crate::database::cancel::CancelRequest;
 use crate::database::connect::{ConnectOptions, Connected, answered};
 use crate::database::pooling::Pooling;
 use crate::database::server::server_role;
@@ -39,6 +40,7 @@ pub(super) struct Limits {
 pub(super) struct WatchedConnection {
     pub(super) conn: AsyncPgConnection,
     pub(super) connect: Arc<ConnectOptions>,
+    pub(super) cancel: CancelRequest,
     pub(super) session: Session,
     pub(super) pooling: Pooling,
     max_lifetime: Duration,
@@ -90,11 +92,11 @@ impl managed::Manager for Manager {
     type Error = Error;
 
     async fn create(&self) -> Result<WatchedConnection> {
-        let Connected { conn, session, pooling } = self.connect.connect_session().await?;
+        let Connected { conn, session, pooling, cancel } = self.connect.connect_session().await?;
         let jitter = LIFETIME_JITTER * fastrand::f64();
         let max_lifetime = self.limits.max_lifetime.mul_f64(1.0 - jitter);
         let connect = Arc::clone(&self.connect);
-        Ok(WatchedConnection { conn, connect, session, pooling, max_lifetime })
+        Ok(WatchedConnection { conn, connect, cancel, session, pooling, max_lifetime })
     }
 
     async fn recycle(

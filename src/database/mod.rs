@@ -1,11 +1,13 @@
 //! The way to the database: options, TLS, connections, a pool, transactions and migrations.
 
 pub(crate) mod backoff;
+mod cancel;
 mod cancel_key;
 mod check_in;
 pub(crate) mod connect;
 pub(crate) mod driver;
 mod host;
+mod inquiries;
 pub(crate) mod language;
 mod manager;
 pub mod migrations;

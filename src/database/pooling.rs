@@ -18,10 +18,19 @@ pub enum Pooler {
 /// How long a session stays with a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pooling {
-    /// As long as the connection: there is no pooler, or one in session mode.
+    /// As long as the connection, which is to the server itself.
+    None,
+    /// As long as the connection, by a pooler in session mode.
     Session,
     /// For a transaction, by a pooler that keeps prepared statements apart.
     Transaction,
+}
+
+impl Pooling {
+    /// Whether the session stays as long as the connection.
+    pub(crate) fn keeps_session(self) -> bool {
+        self != Self::Transaction
+    }
 }
 
 /// Prepared by a name of the driver's. A pooler that tracks statements prepares it by its own.

@@ -16,7 +16,7 @@ use crate::error::is_of_connection;
 
 /// How long a statement goes unanswered before the server is suspected of silence, and how long
 /// until it is suspected again.
-const OVERDUE_AFTER: Duration = Duration::from_secs(3);
+pub(super) const OVERDUE_AFTER: Duration = Duration::from_secs(3);
 const OVERDUE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The state of a connection's session.

@@ -9,7 +9,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_postgres::Socket;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_rustls::TlsConnector;
 
@@ -24,8 +23,8 @@ pub(in crate::database) struct Connector {
     pub(super) must_ask: bool,
 }
 
-impl MakeTlsConnect<Socket> for Connector {
-    type Stream = Encrypted;
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> MakeTlsConnect<S> for Connector {
+    type Stream = Encrypted<S>;
     type TlsConnect = Handshake;
     type Error = Infallible;
 
@@ -41,7 +40,7 @@ pub(in crate::database) struct Handshake {
 }
 
 impl Handshake {
-    async fn run(self, socket: Socket) -> io::Result<Encrypted> {
+    async fn run<S: AsyncRead + AsyncWrite + Unpin>(self, socket: S) -> io::Result<Encrypted<S>> {
         // A link-local address names the interface after a %.
         let host = self.host.split('%').next().unwrap_or_default().to_owned();
         let name = ServerName::try_from(host).map_err(|error| refused(error.to_string()))?;
@@ -72,20 +71,20 @@ fn refused(reason: impl Into<String>) -> io::Error {
     io::Error::other(rustls::Error::General(reason.into()))
 }
 
-impl TlsConnect<Socket> for Handshake {
-    type Stream = Encrypted;
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> TlsConnect<S> for Handshake {
+    type Stream = Encrypted<S>;
     type Error = io::Error;
-    type Future = BoxFuture<'static, io::Result<Encrypted>>;
+    type Future = BoxFuture<'static, io::Result<Encrypted<S>>>;
 
-    fn connect(self, socket: Socket) -> Self::Future {
+    fn connect(self, socket: S) -> Self::Future {
         self.run(socket).boxed()
     }
 }
 
 /// An encrypted connection.
-pub(in crate::database) struct Encrypted(tokio_rustls::client::TlsStream<Socket>);
+pub(in crate::database) struct Encrypted<S>(tokio_rustls::client::TlsStream<S>);
 
-impl TlsStream for Encrypted {
+impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Encrypted<S> {
     fn channel_binding(&self) -> ChannelBinding {
         let certificates = self.0.get_ref().1.peer_certificates().unwrap_or_default();
         let hash = certificates.first().and_then(binding);
@@ -93,7 +92,7 @@ impl TlsStream for Encrypted {
     }
 }
 
-impl AsyncRead for Encrypted {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Encrypted<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -103,7 +102,7 @@ impl AsyncRead for Encrypted {
     }
 }
 
-impl AsyncWrite for Encrypted {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Encrypted<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -120,7 +120,7 @@ impl<'c> Statement<'c> {
         let Connected { conn, pooling, .. } = &mut *self.connected;
         let (part, Timeouts { statement, lock }) = (self.part, self.timeouts);
         match pooling {
-            Pooling::Session => insert(conn, part, &records).await,
+            Pooling::None | Pooling::Session => insert(conn, part, &records).await,
             Pooling::Transaction => {
                 let work = async |conn: &mut AsyncPgConnection| insert(conn, part, &records).await;
                 transaction_within(conn, statement, lock, work).await

@@ -70,7 +70,7 @@ impl Link {
         let (Connected { conn, pooling, .. }, client) =
             tokio::try_join!(connect.connect_session(), connect.connect_client())?;
         let listener = match pooling {
-            Pooling::Session => Some(Listener::start(client, within).await?),
+            Pooling::None | Pooling::Session => Some(Listener::start(client, within).await?),
             Pooling::Transaction => {
                 tracing::info!("routing follows by polls alone: a pooler shares its sessions");
                 None
