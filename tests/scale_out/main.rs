@@ -10,6 +10,7 @@ mod failover;
 mod pgbouncer;
 mod poolers;
 mod process;
+mod silence;
 #[allow(dead_code, reason = "the suite uses the rest")]
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,0 +1,49 @@
+//! Networks and servers that fall silent: nobody closes the connection, and nothing arrives.
+
+mod measure;
+mod namespace;
+
+use std::time::Duration;
+
+use crate::silence::measure::{Link, Measured, measure};
+use crate::support::network::Network;
+use crate::support::TestDatabase;
+
+/// The longest wait for an answer of [`Pool::health`](model_experiments::Pool::health).
+const HEALTH: Duration = Duration::from_secs(5);
+
+/// The longest wait for a connection after the network's return.
+const RETURN: Duration = Duration::from_secs(10);
+
+/// What a busy machine may add.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// Fails unless everything ended in time.
+fn assert_in_time(what: &str, measured: &Measured) {
+    println!("{what}: {measured:#?}");
+    assert!(measured.health < HEALTH + SLACK);
+    assert!(measured.health_again < HEALTH + SLACK);
+    assert!(measured.in_flight < measure::STATEMENT_TIMEOUT + HEALTH + SLACK);
+    assert!(measured.served_again < RETURN);
+    assert!(measured.is_another_connection);
+}
+
+/// A proxy that accepts, and says nothing.
+impl Link for Network {
+    fn silence(&mut self) {
+        Self::silence(self);
+    }
+
+    fn mend(&mut self) {
+        Self::mend(self);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_says_nothing() {
+    let database = TestDatabase::new().await;
+    let mut network = Network::to(&database.url()).await;
+    let url = network.url().to_owned();
+    let measured = measure(&url, &database.url(), &mut network).await;
+    assert_in_time("a proxy that says nothing", &measured);
+}
