@@ -49,8 +49,10 @@ const WATCHDOG: &str = r#"
         start)
             start "$@" ;;
         freeze)
-            kill -STOP $server $(pgrep -P $server) ;;
+            kill -STOP $server $(pgrep -P $server)
+            touch "$dir/frozen" ;;
         thaw)
+            rm "$dir/frozen"
             kill -CONT $server $(pgrep -P $server) ;;
         esac
     done
@@ -193,7 +195,8 @@ impl Server {
 
     /// Stops every process where it is: the server accepts connections and says nothing.
     pub fn freeze(&mut self) -> io::Result<()> {
-        self.order("freeze")
+        self.order("freeze")?;
+        self.wait_until("freeze", || self.directory.join("frozen").exists())
     }
 
     /// Lets the processes of a frozen server go on.
