@@ -7,7 +7,9 @@
 //! ```
 
 mod failover;
+mod load_balancer;
 mod pgbouncer;
+mod pgpool;
 mod poolers;
 mod process;
 mod silence;

@@ -3,11 +3,13 @@
 mod measure;
 mod namespace;
 
+use model_experiments::migrations;
 use std::time::Duration;
 
 use crate::silence::measure::{Link, Measured, measure};
 use crate::support::network::Network;
-use crate::support::TestDatabase;
+use crate::support::postgres::{Binaries, Server};
+use crate::support::{TestDatabase, options};
 
 /// The longest wait for an answer of [`Pool::health`](model_experiments::Pool::health).
 const HEALTH: Duration = Duration::from_secs(5);
@@ -46,4 +48,24 @@ async fn a_proxy_that_says_nothing() {
     let url = network.url().to_owned();
     let measured = measure(&url, &database.url(), &mut network).await;
     assert_in_time("a proxy that says nothing", &measured);
+}
+
+/// A server that stops where it is. The kernel still accepts connections for it.
+impl Link for Server {
+    fn silence(&mut self) {
+        self.freeze().unwrap();
+    }
+
+    fn mend(&mut self) {
+        self.thaw().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_server() {
+    let mut server = Server::start(&Binaries::find(|_| {}).unwrap()).unwrap();
+    let url = server.url("postgres");
+    migrations::run(&options(&url)).await.unwrap();
+    let measured = measure(&url, &url, &mut server).await;
+    assert_in_time("a frozen server", &measured);
 }
