@@ -248,8 +248,11 @@ impl ConnectOptions {
         // There is a host to go on to. A pooler may have no session to spare for the inquiry.
         let is_asked = self.hosts.len() > 1 && pooling == Pooling::None;
         let inquiry = is_asked.then(|| {
-            let connect = self.clone();
-            Box::new(move || connect.clone().is_silent(host.clone()).boxed()) as Inquiry
+            let (connect, host) = (Arc::new(self.clone()), Arc::new(host));
+            Box::new(move || {
+                let (connect, host) = (Arc::clone(&connect), Arc::clone(&host));
+                async move { connect.is_silent(&host).await }.boxed()
+            }) as Inquiry
         });
         driver::spawn(messages, session.clone(), inquiry);
         let connected =
@@ -280,12 +283,12 @@ impl ConnectOptions {
     }
 
     /// Whether the host doesn't answer a new connection, as a frozen one doesn't.
-    async fn is_silent(self, host: HostAddress) -> bool {
+    async fn is_silent(&self, host: &HostAddress) -> bool {
         let ask = async {
-            let connected = self.connect_to_host(&host, TargetSession::Any).await;
+            let connected = self.connect_to_host(host, TargetSession::Any).await;
             matches!(connected, Err(Error::Transient { kind: Transient::ConnectionLost, .. }))
         };
-        self.inquiries.is_silent(&host, ask).await
+        self.inquiries.is_silent(host, ask).await
     }
 
     /// Connects to the first address of the host that can be had.

@@ -7,7 +7,7 @@ use crate::support::fixtures::{
 };
 use crate::support::{TestDatabase, connect, options};
 use futures_util::future::join_all;
-use model_experiments::recording::{Record, Usage};
+use model_experiments::recording::{Outcome, Record, Usage};
 use model_experiments::routing::{Route, Subject};
 use model_experiments::{Recorder, RecorderOptions, RoutingCache, RoutingOptions, experiments};
 use std::time::Duration;
@@ -70,8 +70,10 @@ async fn a_recorder_writes_whatever_the_default_of_transactions_is() {
             let records = (0..RECORDS).map(async |_| {
                 let record = Record::new(Usage::new("user-1"), request(served));
                 // The second is already recorded.
-                recorder.submit(record.clone()).await.unwrap().await.unwrap();
-                recorder.submit(record).await.unwrap().await.unwrap();
+                for outcome in [Outcome::Recorded, Outcome::AlreadyRecorded] {
+                    let receipt = recorder.submit(record.clone()).await.unwrap();
+                    assert_eq!(receipt.await, Ok(outcome));
+                }
             });
             join_all(records).await;
             assert!(recorder.shutdown(Duration::from_secs(9)).await.is_empty());

@@ -3,7 +3,7 @@
 use crate::support::fixtures::{Recorded, Role, active, eventually, raw, recorded, request};
 use crate::support::{TestDatabase, options};
 use diesel_async::AsyncPgConnection;
-use model_experiments::recording::{Record, Usage};
+use model_experiments::recording::{Outcome, Record, Usage};
 use model_experiments::routing::{Route, Subject, Unavailable};
 use model_experiments::{
     ConnectOptions, Error, Recorder, RecorderOptions, RoutingCache, RoutingOptions,
@@ -69,7 +69,7 @@ async fn a_cache_and_a_recorder_refuse_a_role_that_sees_no_row() {
     assert!(matches!(pick(&cache, "partner/foo"), Route::Serve(_)));
     let recorder = start_recorder().await.unwrap();
     let record = Record::new(Usage::new("user-1"), request(served));
-    recorder.submit(record).await.unwrap().await.unwrap();
+    assert_eq!(recorder.submit(record).await.unwrap().await, Ok(Outcome::Recorded));
     assert_eq!(recorded(owner).await, Recorded::both(1));
     recorder.shutdown(Duration::from_secs(5)).await;
     drop(cache);

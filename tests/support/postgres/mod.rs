@@ -194,12 +194,14 @@ impl Server {
     }
 
     /// Stops every process where it is: the server accepts connections and says nothing.
+    #[allow(dead_code, reason = "the suite freezes none")]
     pub fn freeze(&mut self) -> io::Result<()> {
         self.order("freeze")?;
         self.wait_until("freeze", || self.directory.join("frozen").exists())
     }
 
     /// Lets the processes of a frozen server go on.
+    #[allow(dead_code, reason = "the suite freezes none")]
     pub fn thaw(&mut self) -> io::Result<()> {
         self.order("thaw")
     }

@@ -45,6 +45,7 @@ impl Server {
     }
 
     /// Starts a stopped server again, as a standby that follows `primary`.
+    #[allow(dead_code, reason = "the suite demotes none")]
     pub fn restart_as_standby_of(&mut self, primary: &Self) -> io::Result<()> {
         let data = self.directory.join("data");
         let setting = format!("primary_conninfo = '{}'\n", primary.conninfo());
