@@ -8,8 +8,8 @@
 -- reverted and applied again: run this again.
 --
 -- Experiments, variants, versions and the record of migrations become reference tables. Usages are
--- distributed by `id`, and requests beside them by `usage_id`. A table that is local is completed. A
--- table of another layout is refused, and then nothing is changed.
+-- distributed by `id`, and requests beside them by `usage_id`. Tables that are local are completed.
+-- A table of another layout is refused, and then nothing is changed.
 --
 -- The tables are locked while their rows are copied, and their triggers don't fire: the rows aren't
 -- new. The local rows are then removed. On the nodes the checks that are NOT VALID hold for copied
