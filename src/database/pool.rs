@@ -164,13 +164,16 @@ impl Pool {
         // What takes longer goes on, so that the connection is there for the next call.
         let check = tokio::spawn(async move {
             let conn = &mut pool.get().await?;
-            let role = answered(HEALTH_TIMEOUT, server_role(conn)).await;
             let ServerRole { is_standby, is_read_only } =
-                role.inspect_err(|_| pool.0.manager().distrust())?;
+                answered(HEALTH_TIMEOUT, server_role(conn)).await?;
             Ok(Health { takes_writes: !is_standby && !is_read_only })
         });
         let joined = async { check.await.map_err(|error| Error::database(Cause::of(error)))? };
-        answered(HEALTH_TIMEOUT, joined).await
+        answered(HEALTH_TIMEOUT, joined).await.inspect_err(|error| {
+            if error.ends_connection() {
+                self.0.manager().distrust();
+            }
+        })
     }
 
     /// How many connections there are, and how many callers wait for one.

@@ -11,7 +11,8 @@ use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager
 use std::time::Duration;
 
 use crate::database::settings::milliseconds;
-use crate::error::{Error, Result, Transient};
+use crate::error::{Error, Result};
+use crate::sql::run::mark_ended;
 
 /// A connection inside a transaction, or a savepoint of one.
 struct Open<'c> {
@@ -73,16 +74,6 @@ async fn begun_by<R>(
     done
 }
 
-/// Whether a statement that failed with `error` is to be repeated in a transaction of ours: its own
-/// was read only by the session's default.
-///
-/// Few sessions have such a default, and a transaction takes two more round trips.
-pub(crate) fn is_read_only_by_default(conn: &mut AsyncPgConnection, error: &Error) -> bool {
-    let status = AnsiTransactionManager::transaction_manager_status_mut(conn);
-    matches!(error, Error::Transient { kind: Transient::ReadOnly, .. })
-        && matches!(status.transaction_depth(), Ok(None))
-}
-
 /// What diesel-async's own `transaction` does.
 ///
 /// That one requires of its closure a trait that is not exported
@@ -116,7 +107,10 @@ async fn run<R>(
 ) -> Result<R> {
     let depth = AnsiTransactionManager::transaction_manager_status_mut(conn).transaction_depth()?;
     match depth {
-        None => AnsiTransactionManager::begin_transaction_sql(conn, begin).await?,
+        None => {
+            let begun = AnsiTransactionManager::begin_transaction_sql(conn, begin).await;
+            begun.map_err(Error::from).inspect_err(|error| mark_ended(conn, error))?;
+        }
         Some(_) => AnsiTransactionManager::begin_transaction(conn).await?,
     }
     match work(conn).await {

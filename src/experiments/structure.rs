@@ -5,12 +5,13 @@
 
 use diesel_async::AsyncPgConnection;
 
-use crate::database::transaction::{is_read_only_by_default, transaction};
+use crate::database::transaction::transaction;
 use crate::error::{Error, Result};
 use crate::experiments::locking::{with_experiment, with_experiment_of};
 use crate::experiments::rules::{
     refuse_deletion, refuse_label, require_draft, require_not_completed,
 };
+use crate::sql::run::is_read_only_by_default;
 use crate::tables::experiments::{self, Experiment, ExperimentChanges, NewExperiment};
 use crate::tables::variants::{self, Variant};
 use crate::values::{ExperimentId, Label, VariantId, Weight};

@@ -3,11 +3,11 @@
 use diesel_async::AsyncPgConnection;
 use std::collections::{HashMap, HashSet};
 
-use crate::database::transaction::{is_read_only_by_default, transaction};
+use crate::database::transaction::transaction;
 use crate::error::{Constraint, Error, Result};
 use crate::recording::statements::{many, one};
 use crate::recording::types::{Outcome, Record};
-use crate::sql::run::Returns;
+use crate::sql::run::{Returns, is_read_only_by_default};
 use crate::tables::requests::{NewRequest, Request};
 use crate::tables::usages::Usage;
 use crate::values::{InvalidValue, UsageId};

@@ -81,10 +81,29 @@ fn refuse_in_error(conn: &mut AsyncPgConnection) -> Result<()> {
 }
 
 /// Marks a connection that must not be used again as broken, so that any pool closes it.
+///
+/// Outside of a transaction, a session may be read only by default, and is asked again in one.
 fn note_end(conn: &mut AsyncPgConnection, error: &Error) {
+    if !is_read_only_by_default(conn, error) {
+        mark_ended(conn, error);
+    }
+}
+
+/// Marks a connection that must not be used again as broken.
+pub(crate) fn mark_ended(conn: &mut AsyncPgConnection, error: &Error) {
     if error.ends_connection() {
         AnsiTransactionManager::transaction_manager_status_mut(conn).set_in_error();
     }
+}
+
+/// Whether a statement that failed with `error` is to be repeated in a transaction of ours: its own
+/// was read only by the session's default.
+///
+/// Few sessions have such a default, and a transaction takes two more round trips.
+pub(crate) fn is_read_only_by_default(conn: &mut AsyncPgConnection, error: &Error) -> bool {
+    let status = AnsiTransactionManager::transaction_manager_status_mut(conn);
+    matches!(error, Error::Transient { kind: Transient::ReadOnly, .. })
+        && matches!(status.transaction_depth(), Ok(None))
 }
 
 /// The next row, if it comes in time.

@@ -3,10 +3,11 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::ffi::OsStr;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread::{JoinHandle, spawn};
 use std::time::{Duration, Instant};
 
 use crate::support::postgres::account::Account;
@@ -85,7 +86,11 @@ impl Drop for Service {
 }
 
 /// An ignored test of this binary, run in a process of its own.
-pub struct Worker(Child);
+pub struct Worker {
+    process: Child,
+    /// What it prints, read all along: it waits where nobody reads.
+    printed: Option<JoinHandle<io::Result<String>>>,
+}
 
 impl Worker {
     /// Starts the test `name`, which reads `variables`. `launcher` is what starts the process, such
@@ -97,7 +102,7 @@ impl Worker {
     ) -> Self {
         let this = std::env::current_exe().unwrap();
         let program = [launcher, &[this.to_str().unwrap()]].concat();
-        let worker = Command::new(program[0])
+        let mut process = Command::new(program[0])
             .args(&program[1..])
             .args(["--exact", name, "--ignored", "--nocapture"])
             .envs(variables)
@@ -105,18 +110,19 @@ impl Worker {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        Self(worker)
+        let stdout = process.stdout.take().unwrap();
+        let printed = Some(spawn(|| io::read_to_string(stdout)));
+        Self { process, printed }
     }
 
     /// Waits for its success, and returns what it [`report`]ed. Fails after `limit`.
     pub fn wait<R: DeserializeOwned>(mut self, limit: Duration) -> R {
         let start = Instant::now();
-        while self.0.try_wait().unwrap().is_none() {
+        while self.process.try_wait().unwrap().is_none() {
             assert!(start.elapsed() < limit, "the process is still there after {limit:?}");
             std::thread::sleep(Duration::from_millis(20));
         }
-        let mut printed = String::new();
-        self.0.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+        let printed = self.printed.take().unwrap().join().unwrap().unwrap();
         let report = printed.lines().find_map(|line| line.split_once(REPORT));
         let (_, report) = report.unwrap_or_else(|| panic!("it reported nothing: {printed}"));
         serde_json::from_str(report).unwrap()
@@ -125,8 +131,8 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

@@ -7,6 +7,7 @@ use crate::support::log::Log;
 use crate::support::postgres::{Binaries, Server};
 use crate::support::{TEMPLATE, connect, options, primary, queries, until_replayed};
 use diesel_async::AsyncPgConnection;
+use diesel_async::pooled_connection::PoolableConnection;
 use model_experiments::error::Transient;
 use model_experiments::routing::{Route, Subject};
 use model_experiments::{
@@ -72,8 +73,10 @@ async fn every_operation_that_reads_works_and_every_other_says_that_nothing_is_w
         assert_eq!(run(&mut standby, operation, &rows).await, Ok(()), "{operation}");
     }
     for (operation, _) in writes {
-        let outcome = run(&mut standby, operation, &rows).await;
+        let conn = &mut connect(&servers.standby.url(TEMPLATE)).await.unwrap();
+        let outcome = run(conn, operation, &rows).await;
         assert!(is_read_only(&outcome), "{operation}: {outcome:?}");
+        assert!(conn.is_broken(), "{operation}: a pool would hand it out again");
     }
 }
 
