@@ -82,7 +82,7 @@ async fn carry(mut client: TcpStream, server: Config, mut link: watch::Receiver<
     };
     let link = tokio::select! {
         biased;
-        link = link.wait_for(|link| *link != Link::Up) => *link.unwrap(),
+        link = link.wait_for(|link| *link != Link::Up) => link.map_or(Link::Cut, |link| *link),
         _ = copies => return,
     };
     if link == Link::Silent {
