@@ -8,6 +8,7 @@
 //! | Record what was served | [`recording`] |
 //! | Read what came of it | [`reading`] |
 //! | Write the URL of a connection | [`connection_urls`] |
+//! | Run behind a pooler, on standbys, through a failover, on Citus | [`scale_out`] |
 //! | Keep prompts, and delete them | [`prompts`] |
 //! | Test a service that links this crate | [`testing_your_service`] |
 //!
@@ -33,6 +34,9 @@ pub mod testing_your_service {}
 
 #[doc = include_str!("../docs/connection-urls.md")]
 pub mod connection_urls {}
+
+#[doc = include_str!("../docs/scale-out.md")]
+pub mod scale_out {}
 
 #[doc = include_str!("../docs/prompts.md")]
 pub mod prompts {}
