@@ -141,6 +141,8 @@
 //! A [`RoutingCache`] has two connections of its own: on one it listens for notifications. A
 //! [`Recorder`] has one connection for each of its writers, and one for retries.
 //!
+//! Behind a pooler, on a standby, through a failover or on Citus, see [`guide::scale_out`].
+//!
 //! # Security
 //!
 //! `SECURITY.md` in the repository says what is promised to whom, and `docs/privileges.md` which

@@ -62,7 +62,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// A pooler that shares a session between transactions must keep the prepared statements of its
 /// clients apart, as PgBouncer does from version 1.21 on, where `max_prepared_statements` isn't
 /// zero. Otherwise one client would execute the statements of another. A connection is refused
-/// where that can't be told, until [`pooler`] says that the pooler shares no session.
+/// where that can't be told, until [`pooler`] says that the pooler shares no session. [The
+/// guide](crate::guide::scale_out) lists the settings.
 ///
 /// [`pooler`]: Self::pooler
 ///
@@ -158,11 +159,13 @@ impl ConnectOptions {
         self
     }
 
-    /// The longest time that the server lets a statement run. Zero is no limit. The default is 30
-    /// seconds.
+    /// The longest time that the server lets a statement run. The default is 30 seconds. Zero is no
+    /// limit, except within this crate's transactions, where a statement then has 30 seconds.
     ///
-    /// Behind a pooler that shares a session between transactions, it holds in this crate's
-    /// transactions, and limits the wait for each answer.
+    /// Behind a pooler that shares a session between transactions, the server has no such timeout,
+    /// unless the role or the database sets one: a statement within this crate's transactions has
+    /// 30 seconds, a recorder's its `write_timeout`. Here too, an answer is waited for no longer
+    /// than this timeout and 5 seconds.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout;
         self
@@ -227,7 +230,8 @@ impl ConnectOptions {
     /// Connects, outside of any pool.
     ///
     /// The server finishes a statement whose future was dropped, as long as its timeout allows. A
-    /// [`Pool`](crate::Pool) cancels it; here, [`AsyncPgConnection::cancel_token`] does.
+    /// [`Pool`](crate::Pool) cancels it; here, [`AsyncPgConnection::cancel_token`] does, but not
+    /// behind PgBouncer 1.18, which [exits](crate::guide::scale_out).
     ///
     /// Notifications that arrive on the connection are dropped.
     ///

@@ -291,7 +291,7 @@ async fn a_killed_primary_loses_nothing_that_was_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pool_of_a_server_that_becomes_read_only_says_so_and_leaves_it() {
+async fn health_says_that_a_server_became_read_only() {
     let servers = Servers::start().await;
     let clients = Clients::start(&servers).await;
     until_pool_records(&clients.pool, clients.version).await;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use crate::database::backoff::{MAX_DELAY, backoff};
-use crate::database::connect::ConnectOptions;
+use crate::database::connect::{ConnectOptions, answered};
 use crate::database::migrations::apply::{Failure, apply_pending};
 use crate::database::server::server_role;
 use crate::database::target::TargetSession;
@@ -26,6 +26,9 @@ const MAX_WAIT: Duration = Duration::from_secs(300);
 
 /// The wait for a lock after which its holder is logged.
 const SILENT_WAIT: Duration = Duration::from_secs(1);
+
+/// The longest wait for an answer about what is applied.
+const MAX_ANSWER: Duration = Duration::from_secs(30);
 
 /// Applies the migrations that the database lacks, and returns their names.
 ///
@@ -40,7 +43,8 @@ const SILENT_WAIT: Duration = Duration::from_secs(1);
 /// When the connection is lost, or the server takes no writes, the call connects anew and goes on,
 /// for up to 5 minutes. A migration whose commit was under way is then missing from the names.
 ///
-/// It connects to the primary, or to a standby to see that nothing is pending.
+/// It connects to the primary, or to a standby to see that nothing is pending. A migration itself
+/// has no time limit: where its server freezes and the URL names one host, the call waits for it.
 ///
 /// # Errors
 ///
@@ -97,11 +101,11 @@ async fn attempt(
         Some(conn) => conn,
         None => connect_to_any(options).await?,
     };
-    let pending = pending_on(&mut conn).await?;
+    let pending = answered(MAX_ANSWER, pending_on(&mut conn)).await?;
     if pending.is_empty() {
         return Ok(());
     }
-    if server_role(&mut conn).await?.is_standby {
+    if answered(MAX_ANSWER, server_role(&mut conn)).await?.is_standby {
         conn = connect(options).await?;
     }
     // Diesel's migrations run on synchronous connections.
@@ -132,7 +136,8 @@ async fn locked(options: &ConnectOptions, error: Error) -> Result<Error> {
         Error::Database(cause) => (false, cause),
         error => return Ok(error),
     };
-    let holder = history::lock_holder(&mut connect(options).await?).await?;
+    let conn = &mut connect(options).await?;
+    let holder = answered(MAX_ANSWER, history::lock_holder(conn)).await?;
     Ok(match holder {
         None if !is_timeout => Error::Database(cause),
         holder => Error::Locked { holder, cause },
@@ -146,7 +151,7 @@ async fn locked(options: &ConnectOptions, error: Error) -> Result<Error> {
 /// Those of [`ConnectOptions::connect`].
 #[tracing::instrument(skip_all)]
 pub async fn pending(options: &ConnectOptions) -> Result<Vec<String>> {
-    pending_on(&mut connect_to_any(options).await?).await
+    answered(MAX_ANSWER, pending_on(&mut connect_to_any(options).await?)).await
 }
 
 async fn pending_on(conn: &mut AsyncPgConnection) -> Result<Vec<String>> {

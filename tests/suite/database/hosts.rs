@@ -9,10 +9,12 @@ use model_experiments::{
     RoutingOptions, TargetSession, migrations,
 };
 use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::time::timeout;
 use url::Url;
 
 /// The URL with these hosts in place of its own.
-fn at(url: &str, hosts: &[&str]) -> String {
+pub fn at(url: &str, hosts: &[&str]) -> String {
     let url: Url = url.parse().unwrap();
     let login = url.username();
     let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
@@ -20,7 +22,7 @@ fn at(url: &str, hosts: &[&str]) -> String {
 }
 
 /// The host and port that lead through a network.
-fn host(network: &Network) -> String {
+pub fn host(network: &Network) -> String {
     let url: Url = network.url().parse().unwrap();
     format!("127.0.0.1:{}", url.port().unwrap())
 }
@@ -49,7 +51,7 @@ async fn a_host_that_accepts_and_says_nothing_keeps_none_from_the_next() {
         RoutingCache::start(&connect, RoutingOptions::default()),
     );
     assert_eq!(cache.unwrap().len(), 0);
-    assert_eq!(recorder.unwrap().shutdown(std::time::Duration::ZERO).await, []);
+    assert_eq!(recorder.unwrap().shutdown(Duration::ZERO).await, []);
 }
 
 #[tokio::test]
@@ -133,4 +135,18 @@ async fn hosts_are_tried_in_order_or_at_random() {
     let before = second.carried();
     connect(&url).await.unwrap();
     assert_eq!(second.carried(), before);
+}
+
+#[tokio::test]
+async fn create_timeout_covers_all_hosts() {
+    let db = TestDatabase::empty().await;
+    let (first, second) = (Network::to(&db.url()).await, Network::to(&db.url()).await);
+    first.silence();
+    second.silence();
+    let url = at(first.url(), &[&host(&first), &host(&second)]);
+    let connect = options(&option(&url, "connect_timeout=300"));
+    let options = PoolOptions::default().create_timeout(Duration::from_millis(100));
+    let pool = Pool::new(connect, options).unwrap();
+    let error = timeout(Duration::from_secs(60), pool.get()).await.unwrap().err().unwrap();
+    assert!(matches!(error, Error::Transient { kind: Transient::ConnectionLost, .. }), "{error:?}");
 }

@@ -1,9 +1,11 @@
 //! A streaming standby: what reads works there, and a cache follows it until it is promoted.
 
+use crate::database::hosts::{at, host};
 use crate::database::operations::{Rows, rows, run};
 use crate::database::privileges::documented;
 use crate::support::fixtures::{active, eventually, pid, raw};
 use crate::support::log::Log;
+use crate::support::network::Network;
 use crate::support::postgres::{Binaries, Server};
 use crate::support::{TEMPLATE, connect, options, primary, queries, until_replayed};
 use diesel_async::AsyncPgConnection;
@@ -11,7 +13,8 @@ use diesel_async::pooled_connection::PoolableConnection;
 use model_experiments::error::Transient;
 use model_experiments::routing::{Route, Subject};
 use model_experiments::{
-    Error, Recorder, RecorderOptions, RoutingCache, RoutingOptions, experiments, migrations,
+    Error, Pool, PoolOptions, Recorder, RecorderOptions, RoutingCache, RoutingOptions, experiments,
+    migrations,
 };
 use regex::Regex;
 use std::fs;
@@ -172,4 +175,40 @@ async fn a_recorder_and_migrations_wait_for_a_server_that_takes_writes() {
         applied.unwrap().len(),
         migrations::pending(&options(&servers.primary.url("empty"))).await.unwrap().len()
     );
+}
+
+#[tokio::test]
+async fn a_host_is_of_the_kind_that_is_asked_for() {
+    use model_experiments::TargetSession::{
+        Any, PreferStandby, Primary, ReadOnly, ReadWrite, Standby,
+    };
+    let servers = Servers::start();
+    let of_primary = Network::to(&servers.primary.url(TEMPLATE)).await;
+    let of_standby = Network::to(&servers.standby.url(TEMPLATE)).await;
+    let hosts = [host(&of_primary), host(&of_standby)];
+    let both = at(of_primary.url(), &[&hosts[0], &hosts[1]]);
+    let back = at(of_primary.url(), &[&hosts[1], &hosts[0]]);
+    let takes_writes = async |url: &str, target| {
+        let connect = match target {
+            Some(target) => options(url).target_session(target),
+            None => options(url),
+        };
+        Pool::new(connect, PoolOptions::default()).unwrap().health().await.unwrap().takes_writes
+    };
+    for url in [&both, &back] {
+        for target in [None, Some(Primary), Some(ReadWrite)] {
+            assert!(takes_writes(url, target).await, "{target:?}");
+        }
+        for target in [Standby, ReadOnly, PreferStandby] {
+            assert!(!takes_writes(url, Some(target)).await, "{target:?}");
+        }
+    }
+    assert!(takes_writes(&both, Some(Any)).await);
+    assert!(!takes_writes(&back, Some(Any)).await);
+    assert!(takes_writes(of_primary.url(), Some(PreferStandby)).await);
+    assert!(!takes_writes(of_standby.url(), None).await);
+    for target in [Primary, ReadWrite] {
+        let refused = options(of_standby.url()).target_session(target).connect().await;
+        assert!(is_read_only(&refused.map(drop)), "{target:?}");
+    }
 }
