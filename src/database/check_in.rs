@@ -53,7 +53,11 @@ pub(super) fn check_in(mut object: Object<Manager>) {
     }
     match object.condition() {
         Condition::Clean => {}
-        Condition::Altered => spawn(reset(object)),
+        Condition::Altered if object.pooling.keeps_session() => spawn(reset(object)),
+        Condition::Altered => {
+            warn!("a session that a pooler shares was altered; the connection is closed");
+            drop(Object::take(object));
+        }
         Condition::InTransaction => {
             warn!("a connection was returned inside a transaction, and is closed");
             drop(Object::take(object));
@@ -71,9 +75,7 @@ fn spawn(work: impl Future<Output = ()> + Send + 'static) {
 }
 
 async fn reset(mut object: Object<Manager>) {
-    let settings =
-        if object.pooling.keeps_session() { object.connect.settings_sql() } else { String::new() };
-    let reset = format!("{RESET};{settings}");
+    let reset = format!("{RESET};{}", object.connect.settings_sql());
     match timeout(RESET_TIMEOUT, object.conn.batch_execute(&reset)).await {
         Ok(Ok(())) => object.session.mark_clean(),
         Ok(Err(error)) => {

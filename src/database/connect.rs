@@ -72,7 +72,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// A statement that the server doesn't answer within the statement timeout and 5 seconds fails with
 /// [`Transient::ConnectionLost`], and its connection is closed. Diesel's instrumentation shows when
 /// a statement begins: a connection on which a user sets another has no such limit. A statement
-/// whose future was dropped counts as unanswered until a later one is answered.
+/// whose future was dropped counts as unanswered until a later one is answered. Of statements that
+/// are pipelined over one connection, only the wait for the first answer has this limit.
 ///
 /// Where the URL names several hosts, one that leaves a statement unanswered for 3 seconds is asked
 /// over another connection, at most every 3 seconds. If it doesn't answer that within
@@ -245,7 +246,7 @@ impl ConnectOptions {
 
     /// Connects, and watches the session.
     pub(crate) async fn connect_session(&self) -> Result<Connected> {
-        let ConnectedClient { client, messages, pooling, host, cancel } =
+        let ConnectedClient { client, mut messages, pooling, host, cancel } =
             self.connect_client().await?;
         let limit = (!self.statement_timeout.is_zero()).then(|| self.statement_timeout + GRACE);
         let session = Session::new(limit);
@@ -258,11 +259,12 @@ impl ConnectOptions {
                 async move { connect.is_silent(&host).await }.boxed()
             }) as Inquiry
         });
-        driver::spawn(messages, session.clone(), inquiry);
         let connected =
             async { AsyncPgConnection::try_from(client).await.map_err(Error::from_connection) };
+        let connected = drive_during(&mut messages, connected);
         let mut conn = answered(self.connect_timeout, connected).await?;
         session.watch(&mut conn);
+        driver::spawn(messages, session.clone(), inquiry);
         Ok(Connected { conn, session, pooling, cancel })
     }
 
@@ -289,8 +291,17 @@ impl ConnectOptions {
     /// Whether the host doesn't answer a new connection, as a frozen one doesn't.
     async fn is_silent(&self, host: &HostAddress) -> bool {
         let ask = async {
-            let connected = self.connect_to_host(host, TargetSession::Any).await;
-            matches!(connected, Err(Error::Transient { kind: Transient::ConnectionLost, .. }))
+            let Ok(addresses) = answered(self.connect_timeout, host.addresses()).await else {
+                return false;
+            };
+            for address in &addresses {
+                let connected = self.connect_to_address(host, *address, TargetSession::Any);
+                // A refusal is an answer, too.
+                if timeout(self.connect_timeout, connected).await.is_ok() {
+                    return false;
+                }
+            }
+            !addresses.is_empty()
         };
         self.inquiries.is_silent(host, ask).await
     }

@@ -3,7 +3,9 @@
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
+use std::future::pending;
 use std::pin::pin;
+use tokio::time::Instant;
 use tokio_postgres::tls::TlsStream;
 use tokio_postgres::{AsyncMessage, Connection, Socket};
 use tracing::{debug, warn};
@@ -68,17 +70,31 @@ pub(super) fn spawn(mut messages: Messages, session: Session, is_silent: Option<
             }
         };
         let closed = async {
+            let mut inquiry: Option<(Instant, BoxFuture<'static, bool>)> = None;
             loop {
-                match session.silence().await {
-                    Silence::Unanswered(limit) => {
-                        break warn!(
-                            "a statement isn't answered within {limit:?}; its connection is closed"
-                        );
+                let answer = async {
+                    match &mut inquiry {
+                        Some((since, is_silent)) => (*since, is_silent.await),
+                        None => pending().await,
                     }
-                    Silence::Abandoned => break,
-                    Silence::Overdue(since) => {
-                        let Some(is_silent) = &is_silent else { continue };
-                        if is_silent().await && session.mark_silent(since) {
+                };
+                tokio::select! {
+                    silence = session.silence() => match silence {
+                        Silence::Unanswered(limit) => {
+                            break warn!(
+                                "a statement isn't answered within {limit:?}; its connection is closed"
+                            );
+                        }
+                        Silence::Abandoned => break,
+                        Silence::Overdue(since) => {
+                            if inquiry.is_none() {
+                                inquiry = is_silent.as_ref().map(|ask| (since, ask()));
+                            }
+                        }
+                    },
+                    (since, is_silent) = answer => {
+                        inquiry = None;
+                        if is_silent && session.mark_silent(since) {
                             break warn!("the server is silent; a connection to it is closed");
                         }
                     }

@@ -12,9 +12,11 @@ use crate::database::connect::{ConnectOptions, Connected, answered};
 use crate::database::pooling::Pooling;
 use crate::database::server::server_role;
 use crate::database::session::{Condition, Session};
+use crate::database::target::TargetSession;
 use crate::error::{Error, Result};
 
-/// The longest time since the last answer for which a connection is taken to be alive.
+/// The longest time for which a connection is taken to be alive since its last answer, and its
+/// server to be of the kind that was asked for.
 const TRUSTED_FOR: Duration = Duration::from_secs(5);
 
 /// How much earlier than at the end of its lifetime a connection may be closed, so that those that
@@ -44,6 +46,8 @@ pub(super) struct WatchedConnection {
     pub(super) session: Session,
     pub(super) pooling: Pooling,
     max_lifetime: Duration,
+    /// When the server was last seen to be of the kind that is asked for.
+    checked_at: Instant,
 }
 
 impl WatchedConnection {
@@ -96,7 +100,15 @@ impl managed::Manager for Manager {
         let jitter = LIFETIME_JITTER * fastrand::f64();
         let max_lifetime = self.limits.max_lifetime.mul_f64(1.0 - jitter);
         let connect = Arc::clone(&self.connect);
-        Ok(WatchedConnection { conn, connect, cancel, session, pooling, max_lifetime })
+        Ok(WatchedConnection {
+            conn,
+            connect,
+            cancel,
+            session,
+            pooling,
+            max_lifetime,
+            checked_at: Instant::now(),
+        })
     }
 
     async fn recycle(
@@ -115,8 +127,11 @@ impl managed::Manager for Manager {
         if self.is_expired(watched, metrics) || self.is_distrusted(answered_at) {
             return Err(RecycleError::message("the connection is not to be kept"));
         }
-        if answered_at.elapsed() > TRUSTED_FOR {
+        let is_checked = self.connect.target() == TargetSession::Any
+            || watched.checked_at.elapsed() <= TRUSTED_FOR;
+        if !is_checked || answered_at.elapsed() > TRUSTED_FOR {
             self.ping(&mut watched.conn).await?;
+            watched.checked_at = Instant::now();
         }
         Ok(())
     }

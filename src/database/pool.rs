@@ -1,6 +1,7 @@
 //! A pool of connections.
 
-use deadpool::{Runtime, managed};
+use deadpool::Runtime;
+use deadpool::managed::{self, Timeouts};
 use derive_setters::Setters;
 use std::fmt;
 use std::time::Duration;
@@ -14,12 +15,17 @@ use crate::error::{Cause, Error, Result};
 /// The longest wait for the server's answer about its health.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// The longest wait for a free connection by which to ask for it.
+const HEALTH_WAIT_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// A pool of connections. Clones share it.
 ///
 /// Checking a connection out costs no round trip, unless it was idle for 5 seconds: then the server
-/// must answer first, and still be of the kind that
-/// [`target_session`](ConnectOptions::target_session) asks for. A connection is never handed out
-/// again that was closed, wasn't answered in time, or said that it is read-only.
+/// must answer first. Where [`target_session`](ConnectOptions::target_session) asks for a kind of
+/// server, as it does by default where the URL names several hosts, the server is also asked every
+/// 5 seconds whether it is still such. A connection is never handed out again that was closed or
+/// wasn't answered in time, nor one on which an operation of this crate was told that the server
+/// takes no writes.
 ///
 /// # What a user leaves behind
 ///
@@ -40,7 +46,11 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(4);
 /// A connection on which a user sets another is closed when it returns.
 ///
 /// Not seen are a trigger, rule or cast of the host's that changes a session, and the rows of a
-/// query that was dropped after the first of them arrived: the next user waits for the rest.
+/// query that was dropped after the first of them arrived: the next user waits for the rest. A
+/// query that Diesel couldn't build counts as running.
+///
+/// Behind a pooler that shares a session between transactions, what alters one reaches others'
+/// transactions, and can't be undone from here: the connection is closed, and a warning logged.
 ///
 /// ```no_run
 /// use model_experiments::{ConnectOptions, Pool, PoolOptions, experiments, values::ExperimentId};
@@ -147,9 +157,13 @@ impl Pool {
     /// [`Error::Transient`] when none comes free in time or the server can't be reached,
     /// [`Error::Configuration`] when the server refuses the connection, [`Error::PoolClosed`].
     pub async fn get(&self) -> Result<PooledConnection> {
+        self.get_within(self.0.timeouts()).await
+    }
+
+    async fn get_within(&self, timeouts: Timeouts) -> Result<PooledConnection> {
         let manager = self.0.manager();
         self.0.retain(|watched, metrics| !manager.is_expired(watched, &metrics));
-        let object = self.0.get().await.map_err(Error::from_pool)?;
+        let object = self.0.timeout_get(&timeouts).await.map_err(Error::from_pool)?;
         Ok(PooledConnection::new(object))
     }
 
@@ -163,7 +177,10 @@ impl Pool {
         let pool = self.clone();
         // What takes longer goes on, so that the connection is there for the next call.
         let check = tokio::spawn(async move {
-            let conn = &mut pool.get().await?;
+            let mut timeouts = pool.0.timeouts();
+            // A pool that is merely busy says so.
+            timeouts.wait = timeouts.wait.map(|wait| wait.min(HEALTH_WAIT_TIMEOUT));
+            let conn = &mut pool.get_within(timeouts).await?;
             let ServerRole { is_standby, is_read_only } =
                 answered(HEALTH_TIMEOUT, server_role(conn)).await?;
             Ok(Health { takes_writes: !is_standby && !is_read_only })

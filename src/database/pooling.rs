@@ -4,7 +4,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::database::refusal::refused;
-use crate::error::{Cause, Error, Result};
+use crate::error::{Error, Result};
 
 /// How a pooler between the client and the server shares sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,15 +47,7 @@ const NAMES: &str = "SELECT name FROM pg_catalog.pg_prepared_statements
 /// between them and doesn't track names, one executes what another prepared.
 pub(super) async fn require_tracking(client: &Client) -> Result<()> {
     // Within a transaction, the session is the client's.
-    client.batch_execute("BEGIN").await.map_err(|error| match error.code() {
-        // Of a pooler in statement mode.
-        Some(&SqlState::PROTOCOL_VIOLATION) => Error::configuration(Cause::new(
-            "the pooler shares a session between statements: set pool_mode to transaction or \
-             session",
-            error,
-        )),
-        _ => refused(error),
-    })?;
+    client.batch_execute("BEGIN").await.map_err(refused)?;
     let names = names_of_probe(client).await;
     let ended = client.batch_execute("ROLLBACK").await.map_err(refused);
     let names = names?;

@@ -20,10 +20,10 @@ impl Setting {
 
     /// The error of a setting that a pooler doesn't keep.
     pub(super) fn not_kept(&self) -> Error {
-        let Self { name, value } = self;
+        let name = &self.name;
         Error::configuration(format!(
             "the pooler shares a session between transactions, so {name} can't be set for it: \
-             remove it from the URL's options, and set it by ALTER ROLE ... SET {name} = {value}"
+             remove it from the URL's options, and set it by ALTER ROLE ... SET {name}"
         ))
     }
 }

@@ -11,8 +11,7 @@ use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager
 use std::time::Duration;
 
 use crate::database::settings::milliseconds;
-use crate::error::{Error, Result};
-use crate::sql::run::mark_ended;
+use crate::error::Result;
 
 /// A connection inside a transaction, or a savepoint of one.
 struct Open<'c> {
@@ -108,8 +107,11 @@ async fn run<R>(
     let depth = AnsiTransactionManager::transaction_manager_status_mut(conn).transaction_depth()?;
     match depth {
         None => {
-            let begun = AnsiTransactionManager::begin_transaction_sql(conn, begin).await;
-            begun.map_err(Error::from).inspect_err(|error| mark_ended(conn, error))?;
+            if let Err(error) = AnsiTransactionManager::begin_transaction_sql(conn, begin).await {
+                // The server may be inside the transaction.
+                AnsiTransactionManager::transaction_manager_status_mut(conn).set_in_error();
+                return Err(error.into());
+            }
         }
         Some(_) => AnsiTransactionManager::begin_transaction(conn).await?,
     }

@@ -119,6 +119,10 @@ const PGBOUNCER: Messages = &[
     ("no such user", Meaning::Configuration(CHECK_ROLE)),
     ("password authentication failed", Meaning::Configuration(CHECK_ROLE)),
     ("SASL authentication failed", Meaning::Configuration(CHECK_ROLE)),
+    (
+        "transaction blocks not allowed in statement pooling mode",
+        Meaning::Configuration("set PgBouncer's pool_mode to transaction or session"),
+    ),
     ("SSL required", Meaning::Configuration("set sslmode=require or a stricter one in the URL")),
 ];
 

@@ -84,14 +84,7 @@ fn refuse_in_error(conn: &mut AsyncPgConnection) -> Result<()> {
 ///
 /// Outside of a transaction, a session may be read only by default, and is asked again in one.
 fn note_end(conn: &mut AsyncPgConnection, error: &Error) {
-    if !is_read_only_by_default(conn, error) {
-        mark_ended(conn, error);
-    }
-}
-
-/// Marks a connection that must not be used again as broken.
-pub(crate) fn mark_ended(conn: &mut AsyncPgConnection, error: &Error) {
-    if error.ends_connection() {
+    if error.ends_connection() && !is_read_only_by_default(conn, error) {
         AnsiTransactionManager::transaction_manager_status_mut(conn).set_in_error();
     }
 }

@@ -85,8 +85,8 @@ pub async fn run_within(options: &ConnectOptions, wait: Duration) -> Result<Vec<
             lock_wait = left;
         } else {
             tracing::warn!(%error, "migrations are interrupted, and will go on");
-            sleep(delays.next().unwrap_or(MAX_DELAY).min(left)).await;
         }
+        sleep(delays.next().unwrap_or(MAX_DELAY).min(left)).await;
     }
 }
 

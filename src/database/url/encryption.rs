@@ -69,6 +69,10 @@ fn mode(values: &Values) -> Result<(TlsMode, Option<PemFile<'_>>)> {
         (Some(_), Some("system")) => {
             Err(Error::configuration("sslrootcert=system needs sslmode=verify-full"))
         }
+        // Any site's certificate would do.
+        (Some(TlsMode::VerifyCa), None) => Err(Error::configuration(
+            "sslmode=verify-ca needs sslrootcert; with the system's certificates use verify-full",
+        )),
         (mode, path) => {
             Ok((mode.unwrap_or(TlsMode::Prefer), path.map(|path| file("sslrootcert", path))))
         }

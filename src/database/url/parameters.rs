@@ -77,7 +77,7 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     taken(
         "sslmode",
         "`allow` is refused: it would prefer plain text. `prefer` isn't tried in plain text after \
-         encryption failed",
+         encryption failed. `verify-ca` needs `sslrootcert`",
     ),
     ignored("sslcompression", "TLS compresses nothing"),
     taken(

@@ -177,10 +177,13 @@ async fn verify_ca_ignores_the_host() {
 #[tokio::test]
 async fn without_a_file_the_systems_authorities_count() {
     let Some(tls) = tls() else { return };
+    refusal(&tls.url("localhost", "sslmode=verify-full")).await;
     for mode in ["verify-ca", "verify-full"] {
-        refusal(&tls.url("localhost", &format!("sslmode={mode}"))).await;
         refusal(&tls.url("localhost", &format!("sslmode={mode}&sslrootcert=system"))).await;
     }
+    // Their authorities certify anybody.
+    let error = refusal(&tls.url("localhost", "sslmode=verify-ca")).await;
+    assert!(error.contains("sslmode=verify-ca needs sslrootcert"), "{error}");
 }
 
 #[tokio::test]
