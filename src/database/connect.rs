@@ -77,8 +77,8 @@ const GRACE: Duration = Duration::from_secs(5);
 ///
 /// Where the URL names several hosts, one that leaves a statement unanswered for 3 seconds is asked
 /// over another connection, at most every 3 seconds. If it doesn't answer that within
-/// `connect_timeout` either, as a frozen one doesn't, the connection is closed at once. A pooler
-/// isn't asked.
+/// `connect_timeout` either, as a frozen one doesn't, the connection is closed at once, and the
+/// other hosts are tried first for 30 seconds. A pooler isn't asked.
 ///
 /// Unless the URL says otherwise, a network that carries nothing any more is noticed within seconds
 /// by TCP itself.
@@ -275,6 +275,7 @@ impl ConnectOptions {
         if self.in_random_order {
             fastrand::shuffle(&mut hosts);
         }
+        hosts.sort_by_key(|host| self.inquiries.was_silent(host));
         let mut failures = Vec::new();
         for &target in self.target().passes() {
             for &host in &hosts {

@@ -1,10 +1,14 @@
 //! Whether a host is silent, which is asked over another connection.
 
+use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::database::host::HostAddress;
 use crate::database::session::OVERDUE_AFTER;
+
+/// How long other hosts are tried before one that was silent.
+const AVOIDED_FOR: Duration = Duration::from_secs(30);
 
 /// The last inquiry of all connections that were made by the same options, so that many unanswered
 /// statements make few connections.
@@ -18,6 +22,16 @@ struct Inquiry {
 }
 
 impl Inquiries {
+    /// Whether `host` was silent a short while ago.
+    pub(super) fn was_silent(&self, host: &HostAddress) -> bool {
+        let last = self.0.try_lock();
+        last.is_ok_and(|last| {
+            last.as_ref().is_some_and(|last| {
+                last.is_silent && last.host == *host && last.ended_at.elapsed() < AVOIDED_FOR
+            })
+        })
+    }
+
     /// Whether `host` is silent: by an inquiry that just ended, or by `ask`.
     pub(super) async fn is_silent(
         &self,
