@@ -75,10 +75,10 @@ const GRACE: Duration = Duration::from_secs(5);
 /// whose future was dropped counts as unanswered until a later one is answered. Of statements that
 /// are pipelined over one connection, only the wait for the first answer has this limit.
 ///
-/// Where the URL names several hosts, one that leaves a statement unanswered for 3 seconds is asked
-/// over another connection, at most every 3 seconds. If it doesn't answer that within
-/// `connect_timeout` either, as a frozen one doesn't, the connection is closed at once, and the
-/// other hosts are tried first for 30 seconds. A pooler isn't asked.
+/// Where the URL names several hosts, or a statement has no timeout, a host that leaves a statement
+/// unanswered for 3 seconds is asked over another connection, at most every 3 seconds. If it
+/// doesn't answer that within `connect_timeout` either, as a frozen one doesn't, the connection is
+/// closed at once, and the other hosts are tried first for 30 seconds. A pooler isn't asked.
 ///
 /// Unless the URL says otherwise, a network that carries nothing any more is noticed within seconds
 /// by TCP itself.
@@ -250,8 +250,10 @@ impl ConnectOptions {
             self.connect_client().await?;
         let limit = (!self.statement_timeout.is_zero()).then(|| self.statement_timeout + GRACE);
         let session = Session::new(limit);
-        // There is a host to go on to. A pooler may have no session to spare for the inquiry.
-        let is_asked = self.hosts.len() > 1 && pooling == Pooling::None;
+        // There is a host to go on to, or no other end of a statement. A pooler may have no session
+        // to spare for the inquiry.
+        let is_needed = self.hosts.len() > 1 || limit.is_none();
+        let is_asked = is_needed && pooling == Pooling::None;
         let inquiry = is_asked.then(|| {
             let (connect, host) = (Arc::new(self.clone()), Arc::new(host));
             Box::new(move || {

@@ -44,7 +44,8 @@ const MAX_ANSWER: Duration = Duration::from_secs(30);
 /// for up to 5 minutes. A migration whose commit was under way is then missing from the names.
 ///
 /// It connects to the primary, or to a standby to see that nothing is pending. A migration itself
-/// has no time limit: where its server freezes and the URL names one host, the call waits for it.
+/// has no time limit. Its connection counts as lost where its server freezes; a pooler isn't asked
+/// whether it did.
 ///
 /// # Errors
 ///

@@ -492,12 +492,36 @@ async fn a_statement_over_a_silent_network_fails_and_its_connection_is_not_hande
 }
 
 #[tokio::test]
+async fn a_statement_without_a_timeout_ends_where_its_server_is_silent_and_not_where_it_is_slow() {
+    let db = TestDatabase::empty().await;
+    let network = Network::to(&db.url()).await;
+    let connect = options(network.url()).statement_timeout(Duration::ZERO);
+    let conn = &mut connect.connect().await.unwrap();
+    let before = network.carried();
+    let slow = async {
+        let asked = raw(conn, "SELECT pg_sleep(0.3)");
+        let (asked, ()) = tokio::join!(asked, advance());
+        asked
+    };
+    slow.await.unwrap();
+    eventually("the server is asked", async || {
+        tokio::task::yield_now().await;
+        network.carried() > before
+    })
+    .await;
+    network.silence();
+    tokio::time::pause();
+    let error = Error::from(raw(conn, "SELECT 1").await.unwrap_err());
+    assert_eq!(transient(&error), Some(Transient::ConnectionLost), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_slow_statement_within_its_limit_is_answered() {
     let db = TestDatabase::empty().await;
     let conn = &mut db.pool(1).get().await.unwrap();
     for _ in 0..3 {
         let asked = raw(conn, "SELECT pg_sleep(0.1)");
-        let ((), asked) = tokio::join!(advance(), asked);
+        let (asked, ()) = tokio::join!(asked, advance());
         asked.unwrap();
     }
 }
