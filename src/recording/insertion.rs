@@ -100,14 +100,14 @@ pub(super) async fn insert(
     // Most are new, and take one statement.
     let new = pending.iter().map(|index| entries[*index]).collect();
     let inserted = insert_new(conn, new).await?;
-    note_inserted(&inserted, &entries, &mut pending, &mut outcomes);
+    note_inserted(inserted, &entries, &mut pending, &mut outcomes);
     for _ in 0..MAX_ROUNDS {
         if pending.is_empty() {
             break;
         }
         let rest = pending.iter().map(|index| entries[*index]).collect();
         let (inserted, stored) = insert_and_list(conn, rest).await?;
-        note_inserted(&inserted, &entries, &mut pending, &mut outcomes);
+        note_inserted(inserted, &entries, &mut pending, &mut outcomes);
         pending.retain(|index| {
             outcomes[*index] = entries[*index].compare(&stored);
             outcomes[*index].is_none()
@@ -128,12 +128,11 @@ pub(super) async fn insert(
 
 /// Takes the first pending entry of each inserted id for recorded.
 fn note_inserted(
-    inserted: &HashSet<UsageId>,
+    mut inserted: HashSet<UsageId>,
     entries: &[Entry<'_>],
     pending: &mut Vec<usize>,
     outcomes: &mut [Option<Result<Outcome>>],
 ) {
-    let mut inserted = inserted.clone();
     pending.retain(|index| {
         let is_inserted = inserted.remove(&entries[*index].id);
         if is_inserted {
