@@ -6,35 +6,26 @@
 
 use futures_util::future::{BoxFuture, FutureExt};
 use std::io;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_postgres::config::Host;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
-use tokio_postgres::{CancelToken, Client, Config, NoTls};
+use tokio_postgres::{CancelToken, Client, NoTls};
 
+use crate::database::host::HostAddress;
 use crate::database::refusal::refused;
 use crate::database::tls::connector::Connector;
 use crate::error::{Cause, Error, Result, Transient};
 
-/// The port of a URL that names none.
-const PORT: u16 = 5432;
-
 /// Cancels the running statement of a connection.
 pub(crate) struct CancelRequest {
     token: CancelToken,
-    /// The only address of the connection's options; `None` of a name that wasn't looked up.
-    address: Option<Address>,
-    hostname: String,
+    host: HostAddress,
+    address: Option<IpAddr>,
     tls: Option<Connector>,
-}
-
-enum Address {
-    Ip(SocketAddr),
-    Unix(PathBuf),
 }
 
 /// A stream that is shut down after the other end is.
@@ -44,43 +35,40 @@ struct UntilEnd<S>(S);
 struct ConnectUntilEnd<T>(T);
 
 impl CancelRequest {
-    /// Cancels what `client` runs, which is connected by `config` to one address.
-    pub(super) fn new(client: &Client, config: &Config, tls: Option<Connector>) -> Self {
-        let port = config.get_ports().first().copied().unwrap_or(PORT);
-        let address = match (config.get_hostaddrs().first(), config.get_hosts().first()) {
-            (Some(address), _) => Some(Address::Ip((*address, port).into())),
-            (None, Some(Host::Unix(directory))) => {
-                Some(Address::Unix(directory.join(format!(".s.PGSQL.{port}"))))
-            }
-            (None, _) => None,
-        };
-        let hostname = match config.get_hosts().first() {
-            Some(Host::Tcp(name)) => name.clone(),
-            _ => String::new(),
-        };
-        Self { token: client.cancel_token(), address, hostname, tls }
+    /// Cancels what `client` runs, which is connected to this address of the host.
+    pub(super) fn new(
+        client: &Client,
+        host: &HostAddress,
+        address: Option<IpAddr>,
+        tls: Option<Connector>,
+    ) -> Self {
+        Self { token: client.cancel_token(), host: host.clone(), address, tls }
     }
 
     /// Sends the request. The server doesn't say whether there was a statement.
     pub(super) async fn send(&self) -> Result<()> {
-        let sent = match (&self.address, self.tls.clone()) {
-            (None, None) => self.token.cancel_query(NoTls).await,
-            (None, Some(tls)) => self.token.cancel_query(tls).await,
-            (Some(Address::Unix(path)), _) => {
+        let HostAddress { host, port, .. } = &self.host;
+        let connected = match (self.address, host) {
+            (Some(address), _) => TcpStream::connect((address, *port)).await,
+            (None, Host::Tcp(name)) => TcpStream::connect((name.as_str(), *port)).await,
+            (None, Host::Unix(directory)) => {
+                let path = directory.join(format!(".s.PGSQL.{port}"));
                 let stream = UnixStream::connect(path).await.map_err(unreachable)?;
-                self.token.cancel_query_raw(UntilEnd(stream), NoTls).await
+                let sent = self.token.cancel_query_raw(UntilEnd(stream), NoTls).await;
+                return sent.map_err(refused);
             }
-            (Some(Address::Ip(address)), None) => {
-                let stream = TcpStream::connect(address).await.map_err(unreachable)?;
-                self.token.cancel_query_raw(UntilEnd(stream), NoTls).await
-            }
-            (Some(Address::Ip(address)), Some(mut tls)) => {
-                let stream = TcpStream::connect(address).await.map_err(unreachable)?;
-                let Ok(tls) = MakeTlsConnect::<UntilEnd<TcpStream>>::make_tls_connect(
-                    &mut tls,
-                    &self.hostname,
-                );
-                self.token.cancel_query_raw(UntilEnd(stream), ConnectUntilEnd(tls)).await
+        };
+        let stream = UntilEnd(connected.map_err(unreachable)?);
+        let sent = match self.tls.clone() {
+            None => self.token.cancel_query_raw(stream, NoTls).await,
+            Some(mut tls) => {
+                let name = match host {
+                    Host::Tcp(name) => name,
+                    Host::Unix(_) => "",
+                };
+                let Ok(tls) =
+                    MakeTlsConnect::<UntilEnd<TcpStream>>::make_tls_connect(&mut tls, name);
+                self.token.cancel_query_raw(stream, ConnectUntilEnd(tls)).await
             }
         };
         sent.map_err(refused)

@@ -347,7 +347,7 @@ impl ConnectOptions {
         };
         let prepared = self.prepare(&client, target);
         let pooling = drive_during(&mut messages, prepared).await?;
-        let cancel = CancelRequest::new(&client, &config, self.tls.clone());
+        let cancel = CancelRequest::new(&client, host, address, self.tls.clone());
         Ok(ConnectedClient { client, messages, pooling, host: host.clone(), cancel })
     }
 
