@@ -416,6 +416,17 @@ async fn advance() {
     tokio::time::resume();
 }
 
+/// Has the pool make three connections, which have answered. Returns their process ids.
+async fn three_idle(pool: &Pool) -> Vec<i64> {
+    let mut conns =
+        [pool.get().await.unwrap(), pool.get().await.unwrap(), pool.get().await.unwrap()];
+    let mut pids = Vec::new();
+    for conn in &mut conns {
+        pids.push(pid(conn).await);
+    }
+    pids
+}
+
 #[tokio::test]
 async fn idle_connections_over_a_silent_network_are_closed_when_one_does_not_answer() {
     let db = TestDatabase::empty().await;
@@ -423,13 +434,7 @@ async fn idle_connections_over_a_silent_network_are_closed_when_one_does_not_ans
     let connect = options(&option(network.url(), "connect_timeout=1"));
     let recycle = PoolOptions::default().recycle_timeout(Duration::from_millis(50));
     let pool = Pool::new(connect, recycle).unwrap();
-    let mut conns =
-        [pool.get().await.unwrap(), pool.get().await.unwrap(), pool.get().await.unwrap()];
-    let mut before = Vec::new();
-    for conn in &mut conns {
-        before.push(pid(conn).await);
-    }
-    drop(conns);
+    let before = three_idle(&pool).await;
     network.silence();
     advance().await;
     // All are given up for the first one's silence, and a new one can't be made.
@@ -445,13 +450,7 @@ async fn a_server_that_says_nothing_of_its_health_gets_no_statement_over_its_con
     let db = TestDatabase::empty().await;
     let network = Network::to(&db.url()).await;
     let pool = Pool::new(options(network.url()), PoolOptions::default().max_size(3)).unwrap();
-    let mut conns =
-        [pool.get().await.unwrap(), pool.get().await.unwrap(), pool.get().await.unwrap()];
-    let mut before = Vec::new();
-    for conn in &mut conns {
-        before.push(pid(conn).await);
-    }
-    drop(conns);
+    let before = three_idle(&pool).await;
     network.silence();
     // The idle ones answered so recently that they wouldn't be asked.
     tokio::time::pause();
